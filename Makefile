@@ -1,0 +1,43 @@
+# The whole loop: make demo, make test, make lint, make bench.
+# Each sets up what it needs on first use: a virtual environment in .venv, and Debian packages where they are missing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint bench format clean
+
+demo: .venv/.demo
+	@./systemd/debian-packages dbus-daemon
+	@$(BIN)/iomt demo $(ARGS)
+
+test: .venv/.dev
+	@./systemd/debian-packages dbus-daemon mosquitto systemd-analyze
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.dev
+	@./systemd/debian-packages dbus-daemon mosquitto
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/.demo: pyproject.toml constraints.txt
+	@./systemd/debian-packages venv
+	$(PYTHON) -m venv .venv
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+.venv/.dev: .venv/.demo
+	$(PIP) -e '.[demo,dev]'
+	@touch $@

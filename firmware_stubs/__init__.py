@@ -1,0 +1,1 @@
+"""The device side of each protocol, to the byte, with the simulated radio and line; never imports gateway."""

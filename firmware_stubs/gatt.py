@@ -1,0 +1,171 @@
+"""A device's services on the bus, and who is subscribed: GattService1, GattCharacteristic1, GattDescriptor1."""
+
+import asyncio
+import socket
+
+from dbus_fast import Message, Variant
+
+from firmware_stubs.objects import NO, YES, Interface, ObjectTree, Properties, Reply, bluez_error
+from firmware_stubs.peripheral import CCCD, Characteristic, Peripheral
+
+SERVICE = "org.bluez.GattService1"
+CHARACTERISTIC = "org.bluez.GattCharacteristic1"
+DESCRIPTOR = "org.bluez.GattDescriptor1"
+
+# BlueZ numbers attributes after the two services that it keeps to itself.
+_FIRST_HANDLE = 0x000A
+
+
+class RemoteCharacteristic:
+    """A characteristic on the bus and its subscribers: clients of StartNotify, or one socket of AcquireNotify."""
+
+    def __init__(self, tree: ObjectTree, path: str, characteristic: Characteristic, mtu: int) -> None:
+        self._tree = tree
+        self._path = path
+        self._characteristic = characteristic
+        self._mtu = mtu
+        self._subscribers: set[str] = set()
+        self._socket: socket.socket | None = None
+        self.connected = True
+
+    def interface(self, service_path: str) -> Interface:
+        """Return what the bus shows of it."""
+        properties: Properties = {
+            "UUID": Variant("s", self._characteristic.uuid),
+            "Service": Variant("o", service_path),
+            "Flags": Variant("as", list(self._characteristic.flags)),
+            "Value": Variant("ay", b""),
+            "MTU": Variant("q", self._mtu),
+        }
+        if self._characteristic.notifies:
+            properties |= {"Notifying": NO, "NotifyAcquired": NO}
+        methods = {
+            "ReadValue": self._read_value,
+            "StartNotify": self._start_notify,
+            "StopNotify": self._stop_notify,
+            "AcquireNotify": self._acquire_notify,
+        }
+        return Interface(properties, methods)
+
+    def descriptor(self) -> Interface:
+        """Return what the bus shows of the client characteristic configuration."""
+        properties = {"UUID": Variant("s", CCCD), "Characteristic": Variant("o", self._path)}
+        return Interface(properties, {"ReadValue": self._read_configuration})
+
+    def notify(self, value: bytes) -> None:
+        """Send one notification to whoever is subscribed."""
+        if self._subscribers:
+            self._change({"Value": Variant("ay", value)})
+        elif self._socket is not None:
+            try:
+                self._socket.send(value)
+            except BlockingIOError:
+                return  # the client does not read: bluetoothd drops it too
+            except OSError:
+                self._release()
+
+    def unsubscribe(self, client: str) -> None:
+        """Forget a client that left the bus or unsubscribed."""
+        if client in self._subscribers:
+            self._subscribers.remove(client)
+            if not self._subscribers:
+                self._change({"Notifying": NO})
+
+    def disconnect(self) -> None:
+        """Drop every subscription, as the end of a link does."""
+        self.connected = False
+        self._subscribers.clear()
+        self._release()
+
+    async def _read_value(self, call: Message) -> Reply:
+        self._require("read", "Read not permitted")
+        value = self._characteristic.value
+        # bluetoothd signals the value too: a subscriber sees its own read as a notification.
+        self._change({"Value": Variant("ay", value)})
+        options = call.body[0]
+        offset = options["offset"].value if "offset" in options else 0
+        return Reply(signature="ay", body=(value[offset:],))
+
+    async def _start_notify(self, call: Message) -> None:
+        self._require_idle(call.sender)
+        self._subscribers.add(str(call.sender))
+        self._change({"Notifying": YES})
+
+    async def _stop_notify(self, call: Message) -> None:
+        if call.sender not in self._subscribers:
+            raise bluez_error("Failed", "No notify session started")
+        self.unsubscribe(call.sender)
+
+    async def _acquire_notify(self, _call: Message) -> Reply:
+        self._require_idle(None)
+        if self._subscribers:
+            raise bluez_error("InProgress", "Operation already in progress")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(0)
+        theirs.settimeout(0)
+        self._socket = ours
+        asyncio.get_running_loop().add_reader(ours, self._release)  # readable only when the client has closed
+        self._change({"NotifyAcquired": YES})
+        # Ours to close once it was sent: while we hold their end, we never see the client close it.
+        return Reply(signature="hq", body=(0, self._mtu), unix_fds=(theirs.fileno(),), on_sent=theirs.close)
+
+    async def _read_configuration(self, _call: Message) -> Reply:
+        subscribed = bool(self._subscribers) or self._socket is not None
+        return Reply(signature="ay", body=(b"\x01\x00" if subscribed else b"\x00\x00",))
+
+    def _require(self, flag: str, refusal: str) -> None:
+        if not self.connected:
+            raise bluez_error("Failed", "Not connected")
+        if flag not in self._characteristic.flags:
+            raise bluez_error("NotPermitted", refusal)
+
+    def _require_idle(self, client: str | None) -> None:
+        if not self.connected:
+            raise bluez_error("Failed", "Not connected")
+        if not self._characteristic.notifies:
+            raise bluez_error("NotSupported", "Operation is not supported")
+        if self._socket is not None:
+            raise bluez_error("NotPermitted", "Notify acquired")
+        if client in self._subscribers:
+            raise bluez_error("InProgress", "Operation already in progress")
+
+    def _release(self) -> None:
+        if self._socket is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
+        self._change({"NotifyAcquired": NO})
+
+    def _change(self, changed: Properties) -> None:
+        self._tree.change(self._path, CHARACTERISTIC, changed)
+
+
+def publish(tree: ObjectTree, device_path: str, peripheral: Peripheral) -> dict[str, RemoteCharacteristic]:
+    """Show every service of the peripheral on the bus and return its characteristics by UUID."""
+    published = {}
+    handle = _FIRST_HANDLE
+    for service in peripheral.services:
+        service_path = f"{device_path}/service{handle:04x}"
+        tree.add(service_path, {SERVICE: _service(service.uuid, device_path)})
+        handle += 1
+        for characteristic in service.characteristics:
+            path = f"{service_path}/char{handle:04x}"
+            remote = RemoteCharacteristic(tree, path, characteristic, peripheral.mtu)
+            tree.add(path, {CHARACTERISTIC: remote.interface(service_path)})
+            if characteristic.notifies:
+                tree.add(f"{path}/desc{handle + 2:04x}", {DESCRIPTOR: remote.descriptor()})
+            published[characteristic.uuid] = remote
+            handle += 3 if characteristic.notifies else 2
+    return published
+
+
+def _service(uuid: str, device_path: str) -> Interface:
+    return Interface(
+        {
+            "UUID": Variant("s", uuid),
+            "Device": Variant("o", device_path),
+            "Primary": YES,
+            "Includes": Variant("ao", []),
+        }
+    )

@@ -1,0 +1,1 @@
+"""The gateway: from a frame heard to a reading that can be proved."""

@@ -1,0 +1,183 @@
+"""A gateway's talk with its peers: blocks go out, votes come in, certificates are made, lost blocks come back.
+
+`ledger.anchor` says what counts and what is due; this carries it over the link. Nothing here writes to the store:
+`keep` of the daemon takes certificates, late votes and lost blocks from here when it is their turn.
+"""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from gateway import signing
+from gateway.errors import Unavailable, VerificationError
+from gateway.io.mqtt import Broker, Link
+from gateway.ledger import messages
+from gateway.ledger.anchor import Anchor, Certified, TipPoll
+from gateway.ledger.messages import Kind, Topic
+from gateway.ledger.quorum import read_vote
+from gateway.ledger.roster import peer
+from gateway.ledger.voting import open_proposal
+from gateway.model import Proposal, Roster
+
+OUTBOX_SIZE = 1024
+LATE_VOTES = 1024
+
+log = structlog.get_logger("iomt.anchoring")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way to the broker; what does not get there is due again, or asked for."""
+
+    topic: Topic
+    payload: bytes
+    retain: bool = False
+
+
+class Anchoring:
+    """One gateway's chain among its peers; `wake` is called when there is something for `keep` to write."""
+
+    def __init__(self, broker: Broker, roster: Roster, gateway: str, chain: str, wake: Callable[[], None]) -> None:
+        self._roster = roster
+        self._gateway = gateway
+        self._chain = chain
+        self._wake = wake
+        self._anchor = Anchor(roster)
+        self._poll: TipPoll | None = None
+        self._next_height = 0
+        self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue(OUTBOX_SIZE)
+        topics = [Topic(chain, Kind.VOTE, "+"), Topic(chain, Kind.TIP, "+"), Topic(chain, Kind.ASK, "+")]
+        topics.append(Topic(chain, Kind.ANSWER, gateway, "+"))
+        self.link = Link(
+            broker, identity=gateway, topics=[str(topic) for topic in topics], on_connected=self._connected
+        )
+        self.certified: deque[Certified] = deque()
+        self.late: deque[tuple[int, bytes]] = deque(maxlen=LATE_VOTES)
+        self.lost: deque[Proposal] = deque(maxlen=2 * messages.ANSWER_BLOCKS)
+        self.asked: deque[tuple[str, int]] = deque(maxlen=64)
+        self.last_peers: tuple[str, ...] = ()
+        self.flight_height = -1
+
+    # -- what the daemon's tasks do
+
+    @property
+    def may_seal(self) -> bool:
+        """Whether a quorum of peers has said how far the chain goes, and all of it is here."""
+        return self._poll is not None and self._poll.answered and self._poll.next_height <= self._next_height
+
+    def sealed_up_to(self, next_height: int) -> None:
+        """Be told the height of the next block: at the start, after each block, and after each that came back."""
+        self._next_height = next_height
+
+    def propose(self, proposal: Proposal) -> None:
+        """Put a block in flight."""
+        message = messages.encode_proposal(proposal.signed, proposal.hashes)
+        self._anchor.propose(proposal.block, proposal.signed, message)
+        self.flight_height = proposal.block.height
+
+    @property
+    def room(self) -> int:
+        """How many more blocks may go in flight."""
+        return self._anchor.room
+
+    def say_due(self, now_ms: int) -> None:
+        """Say what is due: blocks in flight whose time has come, the question for tips while it is open."""
+        if not self.link.connected.is_set():
+            return
+        if not self.may_seal:
+            self._ask()
+        for message in self._anchor.due(now_ms):
+            self.say(Outgoing(Topic(self._chain, Kind.PROPOSAL), message))
+
+    def say_certificate(self, certified: Certified) -> None:
+        """Say that a block is final; its certificate must have been kept."""
+        self.last_peers = certified.peers
+        payload = messages.encode_certificate(certified.certificate)
+        self.say(Outgoing(Topic(self._chain, Kind.CERTIFICATE), payload, retain=True))
+
+    def answer(self, asker: str, proposal: bytes, hashes: list[bytes]) -> None:
+        """Answer an ask with one block."""
+        topic = Topic(self._chain, Kind.ANSWER, asker, self._gateway)
+        self.say(Outgoing(topic, messages.encode_proposal(proposal, hashes)))
+
+    def say(self, outgoing: Outgoing) -> None:
+        """Hand a message to the outbox; where that is full it is dropped, to be due again or asked for."""
+        if not self._outbox.full():
+            self._outbox.put_nowait(outgoing)
+
+    async def send(self) -> None:
+        """Publish what is in the outbox, for ever."""
+        while True:
+            outgoing = await self._outbox.get()
+            try:
+                await self.link.publish(str(outgoing.topic), outgoing.payload, retain=outgoing.retain)
+            except Unavailable as error:
+                log.debug("not sent", topic=str(outgoing.topic), why=str(error))
+
+    async def listen(self) -> None:
+        """Take in what peers say, for ever; what does not verify is refused with a line in the log."""
+        while True:
+            message = await self.link.inbox.get()
+            try:
+                self._hear(Topic.parse(message.topic), message.payload)
+            except VerificationError as error:
+                log.warning("message refused", topic=message.topic, why=str(error))
+
+    # -- what peers say
+
+    def _hear(self, topic: Topic, payload: bytes) -> None:
+        if topic.chain != self._chain:
+            raise VerificationError(f"not of chain {self._chain}")
+        match topic.kind:
+            case Kind.VOTE:
+                self._hear_vote(payload)
+            case Kind.TIP:
+                self._hear_tip(payload)
+            case Kind.ANSWER:
+                self._hear_answer(payload)
+            case Kind.ASK if topic.who != self._gateway:
+                peer(self._roster, topic.who)
+                next_height, _ = messages.decode_ask(payload)
+                self.asked.append((topic.who, next_height))
+                self._wake()
+
+    def _hear_vote(self, payload: bytes) -> None:
+        vote = read_vote(signing.parse(payload), payload)
+        if not self._anchor.in_flight(vote.height):
+            self.late.append((vote.height, payload))
+            return
+        certified = self._anchor.count(vote.height, payload)
+        if certified is not None:
+            self.certified.append(certified)
+            self._wake()
+
+    def _hear_tip(self, payload: bytes) -> None:
+        if self._poll is not None and not self._poll.answered:
+            self._poll.answer(*messages.decode_tip(payload))
+            if self._poll.answered:
+                log.info("peers have said how far the chain goes", next_height=self._poll.next_height)
+                self._wake()
+
+    def _hear_answer(self, payload: bytes) -> None:
+        signed, hashes = messages.decode_proposal(payload)
+        block = open_proposal(self._roster, signed)
+        if block.chain != self._chain:
+            raise VerificationError(f"not of chain {self._chain}")
+        if not self.may_seal:
+            self.lost.append(Proposal(block=block, signed=signed, hashes=hashes))
+            self._wake()
+
+    def _connected(self) -> None:
+        self._anchor.reconnected()
+        if self._poll is None:
+            self._poll = TipPoll(self._roster, self._chain, secrets.token_bytes(messages.NONCE_SIZE))
+        self._wake()
+
+    def _ask(self) -> None:
+        if self._poll is not None:
+            ask = messages.encode_ask(self._next_height, self._poll.nonce)
+            self.say(Outgoing(Topic(self._chain, Kind.ASK, self._gateway), ask))

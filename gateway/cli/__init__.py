@@ -1,0 +1,1 @@
+"""What a person types: the only place that prints. One file per noun."""

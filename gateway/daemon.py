@@ -1,0 +1,294 @@
+"""The gateway put together: one event loop, one task group, named tasks, one thread for the store.
+
+    device:*, radio   the sensors' frames, decoded and recorded as they come
+    keep              commits what was recorded, seals blocks, keeps votes: the one task that writes
+    link, send, listen  the connection to the broker, what goes out over it, what comes in
+    beat              once a second: the clock, what is due again, damaged frames, the watchdog
+    control           a person's commands
+
+A start is no special case: leaves that are not sealed and blocks that are not certified take the way of new ones.
+Nothing is sealed before a quorum of peers has said how far this chain goes.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from gateway import canonical
+from gateway.anchoring import Anchoring
+from gateway.config import GatewayConfig, Profile
+from gateway.devices import Device
+from gateway.errors import ConfigError, VerificationError
+from gateway.io import control, systemd
+from gateway.io.clock import Clocks
+from gateway.io.mqtt import Broker
+from gateway.io.store.readings import ReadingStore, StoredBlock, payload_of
+from gateway.ledger import messages
+from gateway.ledger.quorum import verify_block_vote
+from gateway.merkle import tile_hashes
+from gateway.model import Proposal, Roster
+from gateway.recorder import Recorder
+from gateway.records import device_record, reading_record
+from gateway.sources import Source, Sources
+
+Result = TypeVar("Result")
+
+BEAT_S = 1.0
+CONTROL = "control"
+DATABASE = "readings.db"
+
+log = structlog.get_logger("iomt")
+
+
+class Gateway:
+    """A gateway in its state folder, whose lock the caller holds."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: GatewayConfig,
+        broker: Broker,
+        roster: Roster,
+        master: bytes,
+        profiles: dict[str, Profile],
+        boot: str,
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._roster = roster
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._store = ReadingStore(str(folder / DATABASE))
+        self._recorder = Recorder(self._store, self._executor, Clocks(boot), master, config.id, config.chain)
+        self._sources = Sources(self._recorder, profiles, config.adapter, config.slots)
+        self._work = asyncio.Event()
+        self._recorder.on_waiting = self._work.set
+        self._anchoring = Anchoring(broker, roster, config.id, config.chain, self._work.set)
+        self._tasks = asyncio.TaskGroup()
+        self._sealed_blocks = self._certified_blocks = 0
+        self._watchdog = systemd.Watchdog("keep", "beat")
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT; what was recorded by then is committed.
+
+        Raises: StoreError if the disk cannot be trusted; then nothing more is acknowledged.
+        """
+        this = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, this.cancel if this else lambda: None)
+        try:
+            await self._run_tasks()
+        except asyncio.CancelledError:
+            systemd.notify("STOPPING=1")
+            await self._recorder.commit()
+            log.info("stopped", durable=self._recorder.durable)
+        finally:
+            await self._in_thread(self._store.close)
+            self._executor.shutdown()
+
+    async def _run_tasks(self) -> None:
+        await self._recorder.open(self._roster.ledger)
+        self._anchoring.sealed_up_to(self._recorder.head.next_height)
+        self._sealed_blocks, self._certified_blocks = await self._in_thread(self._store.block_counts)
+        async with self._tasks:
+            self._start("keep", self._keep())
+            self._start("link", self._anchoring.link.run())
+            self._start("send", self._anchoring.send())
+            self._start("listen", self._anchoring.listen())
+            self._start("beat", self._beat())
+            self._start("control", control.serve(self._folder / CONTROL, self._command))
+            self._start("radio", self._sources.run_radio())
+            for device in self._recorder.devices.values():
+                self._add_source(device)
+            log.info(
+                "ready", gateway=self._config.id, devices=len(self._recorder.devices), durable=self._recorder.durable
+            )
+            systemd.notify("READY=1")
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.create_task(work, name=name)
+
+    def _add_source(self, device: Device) -> None:
+        source = self._sources.add(device)
+        self._start(f"device:{device.id}", self._sources.follow(source))
+
+    # -- keep
+
+    async def _keep(self) -> None:
+        """Take whatever there is to write, in the order in which a reading goes, for ever."""
+        while True:
+            await self._wait_for_work()
+            await self._recorder.commit()
+            await self._take_back()
+            await self._seal()
+            await self._keep_certificates()
+            await self._fill_flight()
+            await self._answer()
+            self._anchoring.say_due(self._recorder.boot_ms())
+            self._watchdog.progress("keep")
+
+    async def _wait_for_work(self) -> None:
+        wait_ms = self._seal_wait_ms()
+        if self._recorder.waiting or wait_ms == 0:
+            return
+        try:
+            async with asyncio.timeout(BEAT_S if wait_ms is None else min(wait_ms / 1000, BEAT_S)):
+                await self._work.wait()
+        except TimeoutError:
+            pass
+        self._work.clear()
+
+    def _seal_wait_ms(self) -> int | None:
+        if not self._anchoring.may_seal:
+            return None
+        return self._config.seal.wait_ms(self._recorder.unsealed, self._recorder.oldest_age_ms())
+
+    async def _seal(self) -> None:
+        if self._seal_wait_ms() != 0:
+            return
+        proposal = await self._recorder.seal(self._config.seal.leaves)
+        self._sealed_blocks += 1
+        self._anchoring.sealed_up_to(self._recorder.head.next_height)
+        if self._anchoring.room and self._anchoring.flight_height == proposal.block.height - 1:
+            self._anchoring.propose(proposal)
+
+    async def _fill_flight(self) -> None:
+        """Put the oldest blocks that are not certified in flight, as far as there is room."""
+        anchoring = self._anchoring
+        if not anchoring.may_seal or anchoring.flight_height >= self._recorder.head.next_height - 1:
+            return
+        room = anchoring.room
+        blocks = await self._in_thread(lambda: self._store.uncertified(anchoring.flight_height, room))
+        for block in blocks:
+            anchoring.propose(await self._in_thread(lambda block=block: self._proposal(block)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        if len(blocks) < room:
+            anchoring.flight_height = self._recorder.head.next_height - 1
+
+    def _proposal(self, block: StoredBlock) -> Proposal:
+        hashes = tile_hashes(self._store.tile, block.start, block.size)
+        decoded = canonical.decode_block(payload_of(block.proposal))
+        return Proposal(block=decoded, signed=block.proposal, hashes=tuple(hashes))
+
+    async def _take_back(self) -> None:
+        """Adopt blocks that this gateway signed once and lost, the next one first; others are asked for again."""
+        lost, self._anchoring.lost = self._anchoring.lost, type(self._anchoring.lost)()
+        for proposal in sorted(lost, key=lambda proposal: proposal.block.height):
+            if proposal.block.height == self._recorder.head.next_height:
+                await self._recorder.adopt(proposal)
+                self._sealed_blocks += 1
+                self._anchoring.sealed_up_to(self._recorder.head.next_height)
+                log.warning("lost block taken back from peers", height=proposal.block.height)
+
+    async def _keep_certificates(self) -> None:
+        """Keep certificates, durably, before they are said; then the votes that came after the quorum."""
+        anchoring = self._anchoring
+        while anchoring.certified:
+            certified = anchoring.certified.popleft()
+            votes = list(zip(certified.peers, certified.certificate.votes, strict=True))
+            height = certified.block.height
+            await self._in_thread(lambda: self._store.save_votes(height, votes, certified=True))  # noqa: B023 - awaited here
+            self._certified_blocks += 1
+            anchoring.say_certificate(certified)
+
+    async def _keep_late_votes(self) -> None:
+        late = list(self._anchoring.late)
+        self._anchoring.late.clear()
+        if late:
+            await self._in_thread(lambda: self._save_late_votes(late))
+
+    def _save_late_votes(self, late: Sequence[tuple[int, bytes]]) -> None:
+        for height, signed in late:
+            self._save_late_vote(height, signed)
+
+    def _save_late_vote(self, height: int, signed: bytes) -> None:
+        stored = self._store.block(height)
+        if stored is None:
+            return
+        block = canonical.decode_block(payload_of(stored.proposal))
+        try:
+            vote = verify_block_vote(self._roster, block, signed)
+        except VerificationError as error:
+            log.warning("vote refused", height=height, why=str(error))
+        else:
+            self._store.save_votes(height, [(vote.peer, signed)], certified=False)
+
+    async def _answer(self) -> None:
+        """Answer peers that have asked for blocks."""
+        while self._anchoring.asked:
+            asker, height = self._anchoring.asked.popleft()
+            blocks = await self._in_thread(lambda: self._store.blocks(height, messages.ANSWER_BLOCKS))  # noqa: B023 - awaited here
+            for block in blocks:
+                hashes = await self._in_thread(lambda: tile_hashes(self._store.tile, block.start, block.size))  # noqa: B023 - awaited here
+                self._anchoring.answer(asker, block.proposal, hashes)
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    # -- beat
+
+    async def _beat(self) -> None:
+        """Look, once a second, at what no event announces."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self._recorder.check_clock()
+            frames = self._sources.take_damaged()
+            if frames:
+                await self._in_thread(lambda: self._store.keep_damaged(frames))  # noqa: B023 - awaited here
+            await self._keep_late_votes()
+            self._work.set()
+            self._watchdog.progress("beat")
+
+    # -- commands
+
+    async def _command(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        match request:
+            case {"do": "status"}:
+                return self._status()
+            case {"do": "enrol", "device": str(name), "profile": str(profile), "address": str(address)}:
+                return await self._enrol(name, profile, address)
+            case _:
+                raise ConfigError(f"unknown command {request.get('do')!r}; allowed: status, enrol")
+
+    async def _enrol(self, name: str, profile: str, address: str) -> dict[str, Any]:
+        self._sources.profile(profile)
+        device = self._recorder.enrol(name, profile, address)
+        await self._recorder.committed()
+        self._add_source(device)
+        log.info("device enrolled", device=name, profile=profile)
+        return device_record(device)
+
+    def _status(self) -> dict[str, Any]:
+        recorder, anchoring = self._recorder, self._anchoring
+        return {
+            "gateway": self._config.id,
+            "chain": self._config.chain,
+            "broker": "connected" if anchoring.link.connected.is_set() else "away",
+            "readings": sum(recorder.readings(device) for device in recorder.devices),
+            "leaves": recorder.durable,
+            "unsealed": recorder.unsealed,
+            "blocks": self._sealed_blocks,
+            "certified_blocks": self._certified_blocks,
+            "voted_last": list(anchoring.last_peers),
+            "peers": [member.id for member in self._roster.peers],
+            "quorum": self._roster.quorum,
+            "epoch": self._roster.epoch,
+            "devices": [self._device_status(name, source) for name, source in self._sources.by_device.items()],
+        }
+
+    def _device_status(self, name: str, source: Source) -> dict[str, Any]:
+        latest = self._recorder.latest.get(name)
+        return {
+            "id": name,
+            "profile": source.profile.name,
+            "state": source.state,
+            "reason": source.reason,
+            "readings": self._recorder.readings(name),
+            "damaged": source.damaged,
+            "without_value": source.empty,
+            "latest": reading_record(latest) if latest else None,
+        }

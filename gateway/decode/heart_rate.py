@@ -1,0 +1,53 @@
+"""Heart Rate Measurement, GATT characteristic 0x2A37.
+
+    16 49 34 03    flags (contact seen, RR present), 73 /min, RR 820/1024 s = 800.78125 ms
+
+flags: bit 0 the rate has 16 bits, not 8; bits 1 and 2 skin contact and whether the strap can tell; bit 3 energy
+expended (kJ, 16 bits); bit 4 RR intervals, one or more of 16 bits each, oldest first, to the end of the frame.
+Bits 5 to 7 are reserved and ignored, as the Heart Rate Profile asks. Energy expended is left to the kept frame.
+Source: Heart Rate Service 1.0, section 3.1; GATT Specification Supplement, Heart Rate Measurement.
+"""
+
+from decimal import Decimal
+from struct import unpack_from
+
+from gateway.decode.frame import FormatError
+from gateway.model import Measurement, Sample
+
+HEART_RATE = 147842
+RR_INTERVAL = 147240
+_WIDE, _CONTACT, _CONTACT_SUPPORTED, _ENERGY, _RR = 0x01, 0x02, 0x04, 0x08, 0x10
+_NO_CONTACT = ("no-contact",)
+
+
+def read_heart_rate(frame: bytes) -> Sample:
+    """Give the rate in /min and each RR interval in ms, exact; raises FormatError."""
+    size = len(frame)
+    if size < 2:
+        raise FormatError("heart rate is missing")
+    flags = frame[0]
+    rate, at = frame[1], 2
+    if flags & _WIDE:
+        if size < 3:
+            raise FormatError("heart rate is cut off: 1 of 2 bytes")
+        rate, at = rate | frame[2] << 8, 3
+    if flags & _ENERGY:
+        at += 2
+        if size < at:
+            raise FormatError(f"energy expended is cut off: {size - at + 2} of 2 bytes")
+    measurements: tuple[Measurement, ...] = (Measurement(HEART_RATE, rate, "/min"),)
+    if flags & _RR:
+        measurements += _read_intervals(frame, at)
+    elif size > at and flags < 0x20:
+        raise FormatError(f"{size - at} bytes after the last field")
+    missing_contact = flags & (_CONTACT | _CONTACT_SUPPORTED) == _CONTACT_SUPPORTED
+    return Sample(measurements=measurements, frame=frame, flags=_NO_CONTACT if missing_contact else ())
+
+
+def _read_intervals(frame: bytes, at: int) -> tuple[Measurement, ...]:
+    count, rest = divmod(len(frame) - at, 2)
+    if rest or not count:
+        raise FormatError("RR interval is cut off: 1 of 2 bytes" if rest else "RR interval is missing")
+    return tuple(
+        Measurement(RR_INTERVAL, Decimal(ticks * 125) / 128, "ms") for ticks in unpack_from(f"<{count}H", frame, at)
+    )

@@ -1,0 +1,60 @@
+"""The master secret of a gateway or peer: 32 bytes from systemd's credentials, or a file that only its owner reads."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from gateway.errors import ConfigError
+from gateway.signing import SECRET_SIZE
+
+FILE = "master.key"
+
+
+def create_master(folder: Path) -> bytes:
+    """Draw a master secret and keep it in `folder`, mode 0600, never over another.
+
+    Raises: ConfigError if there is one already.
+    """
+    master = secrets.token_bytes(SECRET_SIZE)
+    write_secret(folder / FILE, master)
+    return master
+
+
+def load_master(folder: Path) -> bytes:
+    """Read the master secret, from $CREDENTIALS_DIRECTORY where systemd provides it there, else from `folder`.
+
+    Raises: ConfigError if it is missing, of the wrong size, or readable by others.
+    """
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) / FILE
+    if "CREDENTIALS_DIRECTORY" in os.environ and credential.exists():
+        return _read(credential)
+    path = folder / FILE
+    if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path}: others can read this secret; allowed: chmod 600 {path}")
+    return _read(path)
+
+
+def write_secret(path: Path, secret: bytes) -> None:
+    """Write a secret durably to a new file of mode 0600.
+
+    Raises: ConfigError if the file exists.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise ConfigError(f"{path}: exists already; a secret is never overwritten") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; it is made by init") from error
+    if len(secret) != SECRET_SIZE:
+        raise ConfigError(f"{path}: {len(secret)} bytes; allowed: {SECRET_SIZE}")
+    return secret

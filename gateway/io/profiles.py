@@ -1,0 +1,25 @@
+"""The device profiles: those that come with the product, and those that a person put into a folder."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from gateway.config import Profile, load_profile
+from gateway.errors import ConfigError
+
+PACKAGE = "device_profiles"
+
+
+def load_profiles(decoders: frozenset[str], folder: Path | None = None) -> dict[str, Profile]:
+    """Read every profile, by name; one in `folder` replaces one of the same name.
+
+    Raises: ConfigError naming the file and the key that is wrong.
+    """
+    profiles = {}
+    shipped = [(entry.name, entry.read_text()) for entry in files(PACKAGE).iterdir() if entry.name.endswith(".toml")]
+    own = [(str(path), path.read_text()) for path in folder.glob("*.toml")] if folder else []
+    for source, text in sorted(shipped) + sorted(own):
+        profile = load_profile(text, source, decoders)
+        if Path(source).stem != profile.name:
+            raise ConfigError(f"{source}: name is {profile.name!r}; allowed: the file's own, {Path(source).stem!r}")
+        profiles[profile.name] = profile
+    return profiles

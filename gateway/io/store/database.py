@@ -1,0 +1,83 @@
+"""One SQLite database: opened the same way everywhere, its failures turned into StoreError."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apsw
+
+from gateway.errors import StoreError
+
+Value = int | float | str | bytes | None
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA cache_size = -1024",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+class Database:
+    """A connection that belongs to one thread at a time. There is one that writes; others open it read-only."""
+
+    def __init__(self, path: str, *, schema: str, version: int, read_only: bool = False) -> None:
+        self._path = path
+        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        with self._failures():
+            self.connection = apsw.Connection(path, flags=flags)
+            self.connection.set_busy_timeout(2000)
+            if not read_only:
+                for pragma in _PRAGMAS:
+                    self.connection.execute(pragma).fetchall()
+            self._migrate(schema, version, read_only=read_only)
+
+    def close(self) -> None:
+        """Close the connection; the last one checkpoints."""
+        with self._failures():
+            self.connection.close()
+
+    def rows(self, sql: str, *values: Value) -> list[tuple[Value, ...]]:
+        """Give the rows of a query."""
+        with self._failures():
+            return self.connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """Commit what is done within, durably, or nothing of it.
+
+        Raises: StoreError if the disk refuses; after that, nothing may be acknowledged.
+        """
+        with self._failures():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+
+    def _migrate(self, schema: str, version: int, *, read_only: bool) -> None:
+        found = self.connection.pragma("user_version")
+        if found == version:
+            return
+        if found != 0 or read_only:
+            raise StoreError(f"{self._path}: a database of version {found}; this program reads version {version}")
+        self.connection.execute(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT")
+
+
+def integer(value: object) -> int:
+    """Give an integer column's value.
+
+    Raises: StoreError if the database holds something else.
+    """
+    if not isinstance(value, int):
+        raise StoreError(f"{value!r} where the schema has an integer")
+    return value

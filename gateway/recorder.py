@@ -1,0 +1,335 @@
+"""The one writer of a chain: numbers, signs and keeps leaves, and seals them into blocks.
+
+    record / note -> signed leaf, in memory -> commit -> durable -> seal -> proposal
+
+What is in memory is not yet taken: a leaf counts from its commit on. Everything here belongs to the event loop;
+the store is called in the executor's one thread, and one task alone awaits `commit`, `seal` and `adopt`.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from gateway import canonical, clock, merkle, signing
+from gateway.block import Head, next_block
+from gateway.clock import ClockReading, Epoch
+from gateway.devices import Device, enrolment_details, fold
+from gateway.errors import ConfigError, StoreError
+from gateway.io.store.readings import LeafRow, ReadingStore, Signer, payload_of
+from gateway.ledger.voting import sign_block
+from gateway.model import Event, EventKind, Proposal, Reading, Sample
+
+Result = TypeVar("Result")
+
+ROWS_LIMIT = 50_000
+SALT_SIZE = 16
+
+
+class Clocks(Protocol):
+    """The clocks of a machine; `gateway.io.clock.Clocks` has the real ones, tests have their own."""
+
+    def read(self) -> ClockReading:
+        """Read all there is to know about the time."""
+
+    def times(self) -> tuple[int, int]:
+        """Give wall clock and monotonic clock, in ms: the quick look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A leaf that is not sealed: its hash when it was signed, its time, and when it came on the monotonic clock."""
+
+    leaf_hash: bytes
+    real_ms: int
+    boot_ms: int
+
+
+class Voice:
+    """One signer of leaves: a device, or the gateway itself for events."""
+
+    __slots__ = ("next_sequence", "row", "signer")
+
+    def __init__(self, key: signing.Key, kind: str, issuer: str, chain: str, next_sequence: int) -> None:
+        content_type = canonical.READING_TYPE if kind == "reading" else canonical.EVENT_TYPE
+        self.signer = signing.Signer(key, canonical.signer_header(content_type, key.kid, issuer, chain))
+        self.row = Signer(kind, issuer, self.signer.prefix)
+        self.next_sequence = next_sequence
+
+
+class Recorder:
+    """A chain and its keys; `gateway` and `chain` are names, all keys come of the secret `master`."""
+
+    def __init__(
+        self, store: ReadingStore, executor: Executor, clocks: Clocks, master: bytes, gateway: str, chain: str
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._clocks = clocks
+        self._master = master
+        self._gateway = gateway
+        self._chain = chain
+        self._key = signing.derive_key(master, "gateway", gateway)
+        self._events = Voice(self._key, "event", gateway, chain, 1)
+        self._voices: dict[str, Voice] = {}
+        self._rows: list[LeafRow] = []
+        self._unsealed: list[Pending] = []
+        self._salts = b""
+        self._epoch = clock.begin(0, clocks.read())
+        self._next_position = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.on_waiting: Callable[[], None] = lambda: None
+        self.head = Head(chain=chain)
+        self.durable = 0
+        self.devices: dict[str, Device] = {}
+        self.latest: dict[str, Reading] = {}
+
+    @property
+    def unsealed(self) -> int:
+        """How many leaves are durable and not yet sealed."""
+        return self.durable - self.head.frontier.size
+
+    @property
+    def waiting(self) -> int:
+        """How many leaves are signed and not yet on their way to the disk."""
+        return len(self._rows)
+
+    def readings(self, device: str) -> int:
+        """Give how many readings of a device were made."""
+        return self._voices[device].next_sequence - 1
+
+    def oldest_age_ms(self) -> int:
+        """Give the age of the oldest leaf that is not sealed."""
+        return self._clocks.times()[1] - self._unsealed[0].boot_ms if self._unsealed else 0
+
+    def now_ms(self) -> int:
+        """Give the wall clock."""
+        return self._clocks.times()[0]
+
+    def boot_ms(self) -> int:
+        """Give the monotonic clock."""
+        return self._clocks.times()[1]
+
+    # -- opened
+
+    async def open(self, ledger: str) -> None:
+        """Read what is kept, check its end, and go on from there; a new chain begins with its genesis.
+
+        Raises: StoreError if the tree does not make the root that was sealed last, or a leaf is missing.
+        """
+        await self._load()
+        last, events = await self._in_thread(lambda: (self._store.last_sequences(), list(self._store.events())))
+        self._events.next_sequence = last.get(self._gateway, 0) + 1
+        self.devices = fold(event for _, event in events)
+        for device in self.devices.values():
+            self._voices[device.id] = self._voice(device, last.get(device.id, 0) + 1)
+        if not events:
+            details: dict[str, int | str | bytes | bool] = {"ledger": ledger, "public-key": self._key.public_key}
+            self.note(EventKind.GENESIS, {**details, "incarnation": self.head.incarnation})
+        self._turn_clock(clock.last_epoch(event for _, event in events))
+        await self.commit()
+
+    async def _load(self) -> None:
+        self.head, self._unsealed = await self._in_thread(lambda: load_end(self._store, self._chain))
+        self.durable = self._next_position = self.head.frontier.size + len(self._unsealed)
+
+    # -- recorded
+
+    def record(self, device: str, sample: Sample, decoder: str) -> None:
+        """Make a reading of a sample of an enrolled device: signed now, durable after the next commit.
+
+        Raises: StoreError if the disk is too far behind.
+        """
+        voice = self._voices[device]
+        real_ms, boot_ms = self._times()
+        reading = Reading(
+            sequence=voice.next_sequence,
+            at=clock.instant(self._epoch, real_ms, boot_ms),
+            measurements=sample.measurements,
+            frame=sample.frame,
+            decoder=decoder,
+            salt=self._salt(),
+            device_time_ms=sample.device_time_ms,
+            flags=sample.flags,
+        )
+        self._add(voice, canonical.encode_reading(reading), real_ms, boot_ms)
+        self.latest[device] = reading
+
+    def note(self, kind: EventKind, details: Mapping[str, int | str | bytes | bool]) -> int:
+        """Make an event of the audit trail and give its position."""
+        real_ms, boot_ms = self._clocks.times()
+        event = Event(
+            sequence=self._events.next_sequence,
+            at=clock.instant(self._epoch, real_ms, boot_ms),
+            kind=kind,
+            details=details,
+            salt=self._salt(),
+        )
+        return self._add(self._events, canonical.encode_event(event), real_ms, boot_ms)
+
+    def enrol(self, name: str, profile: str, address: str) -> Device:
+        """Enrol a device under a name: its key is derived, the enrolment is an event.
+
+        Raises: ConfigError if the name or the address is taken.
+        """
+        if name == self._gateway or name in self.devices:
+            raise ConfigError(f"the name {name} is taken; allowed: one that no device and no gateway has here")
+        for device in self.devices.values():
+            if address == device.address:
+                raise ConfigError(f"{address} is enrolled already, as {device.id}")
+        key = signing.derive_key(self._master, "device", name)
+        device = Device(id=name, profile=profile, address=address, public_key=key.public_key, generation=1)
+        self.note(EventKind.DEVICE_ENROLLED, enrolment_details(device))
+        self.devices[name] = device
+        self._voices[name] = self._voice(device, 1)
+        return device
+
+    def check_clock(self) -> None:
+        """Look at the clock: a step or a first synchronisation begins a new epoch, with an event."""
+        self._turn_clock(self._epoch)
+
+    # -- kept
+
+    async def commit(self) -> int:
+        """Make what was signed so far durable, in one transaction, and give how many leaves are durable now.
+
+        Raises: StoreError if the disk refuses.
+        """
+        rows, self._rows = self._rows, []
+        if rows:
+            await self._in_thread(lambda: self._store.append(rows))
+            self.durable = rows[-1].position + 1
+            for position, waiter in self._waiters:
+                if position <= self.durable and not waiter.done():
+                    waiter.set_result(None)
+            self._waiters = [entry for entry in self._waiters if not entry[1].done()]
+        return self.durable
+
+    async def committed(self) -> None:
+        """Wait until everything that has been signed by now is durable; another task commits."""
+        if self.durable < self._next_position:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append((self._next_position, waiter))
+            await waiter
+
+    async def seal(self, limit: int) -> Proposal:
+        """Seal up to `limit` durable leaves into the next block, sign it and keep it; then it may be published.
+
+        Raises: StoreError if a leaf does not read back as it was signed; nothing was signed then.
+        """
+        pending = self._unsealed[: min(limit, self.unsealed)]
+        proposal, self.head = await self._in_thread(lambda: self._seal(self.head, pending))
+        del self._unsealed[: len(pending)]
+        return proposal
+
+    def _seal(self, head: Head, pending: Sequence[Pending]) -> tuple[Proposal, Head]:
+        """Do what `seal` promises, in the store's thread. The order is the safety.
+
+        What is signed are hashes of bytes that were read back from the file, and they must be the very hashes that
+        were taken when the leaves were signed. The block is durable before anyone sees it, so that after a crash the
+        same bytes are published again.
+        """
+        start = head.frontier.size
+        self._store.forget_cache()
+        hashes = [merkle.leaf_hash(leaf.data) for leaf in self._store.leaves(start, start + len(pending))]
+        if hashes != [leaf.leaf_hash for leaf in pending]:
+            raise StoreError(f"leaves [{start}, {start + len(pending)}) do not read back as they were signed")
+        block, after = next_block(head, hashes, max(leaf.real_ms for leaf in pending), self._clocks.times()[0])
+        signed = sign_block(self._key, self._gateway, block)
+        self._store.seal(block, signed, hashes)
+        return Proposal(block=block, signed=signed, hashes=tuple(hashes)), after
+
+    async def adopt(self, proposal: Proposal) -> None:
+        """Take back a block that this gateway signed once and no longer has, as its peers kept it.
+
+        Raises: StoreError if it does not follow what is sealed here.
+        """
+        await self.commit()
+        block, frontier = proposal.block, self.head.frontier
+        if (block.height, block.start, block.start_root) != (self.head.next_height, frontier.size, frontier.root()):
+            raise StoreError(f"block {block.height}, which peers hold, does not follow what is sealed here")
+        await self._in_thread(lambda: self._store.adopt(block, proposal.signed, proposal.hashes))
+        await self._load()
+
+    # -- pieces
+
+    def _add(self, voice: Voice, payload: bytes, real_ms: int, boot_ms: int) -> int:
+        if len(self._rows) >= ROWS_LIMIT:
+            raise StoreError(f"the disk is {ROWS_LIMIT} leaves behind the sensors")
+        tail = voice.signer.sign_tail(payload)
+        position = self._next_position
+        self._rows.append(LeafRow(position, voice.row, voice.next_sequence, tail))
+        self._unsealed.append(Pending(merkle.leaf_hash(voice.row.prefix + tail), real_ms, boot_ms))
+        self._next_position = position + 1
+        voice.next_sequence += 1
+        self.on_waiting()
+        return position
+
+    def _times(self) -> tuple[int, int]:
+        """Look at the clocks; a step shows here too, so that no reading is put into the epoch before it."""
+        real_ms, boot_ms = self._clocks.times()
+        if abs(real_ms - boot_ms - self._epoch.offset_ms) > clock.STEP_MS:
+            self.check_clock()
+        return real_ms, boot_ms
+
+    def _turn_clock(self, epoch: Epoch | None) -> None:
+        now = self._clocks.read()
+        self._epoch, why = clock.next_epoch(epoch, now)
+        if why is not None:
+            self.note(EventKind.CLOCK, clock.clock_details(self._epoch, now, why))
+
+    def _voice(self, device: Device, next_sequence: int) -> Voice:
+        key = signing.derive_key(self._master, "device", device.id, device.generation)
+        if key.public_key != device.public_key:
+            raise ConfigError(f"the master secret here does not make the key with which {device.id} was enrolled")
+        return Voice(key, "reading", device.id, self._chain, next_sequence)
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    def _salt(self) -> bytes:
+        if not self._salts:
+            self._salts = secrets.token_bytes(256 * SALT_SIZE)
+        salt, self._salts = self._salts[:SALT_SIZE], self._salts[SALT_SIZE:]
+        return salt
+
+
+def load_end(store: ReadingStore, chain: str) -> tuple[Head, list[Pending]]:
+    """Read the end of a chain: where it was sealed up to, and the leaves behind that.
+
+    Raises: StoreError if the tree does not make the root that was signed last, or a leaf is missing.
+    """
+    head = _load_head(store, chain)
+    pending: list[Pending] = []
+    for leaf in store.leaves(head.frontier.size):
+        position = head.frontier.size + len(pending)
+        if leaf.position != position:
+            raise StoreError(f"leaf {position} is missing: the next one that is kept is {leaf.position}")
+        payload = payload_of(leaf.data)
+        read = canonical.decode_reading if leaf.kind == "reading" else canonical.decode_event
+        pending.append(Pending(merkle.leaf_hash(leaf.data), read(payload).at.real_ms, 0))
+    return head, pending
+
+
+def _load_head(store: ReadingStore, chain: str) -> Head:
+    last = store.last_block()
+    if last is None:
+        return Head(chain=chain)
+    block = canonical.decode_block(payload_of(last.proposal))
+    if block.chain != chain:
+        raise StoreError(f"the store holds chain {block.chain}, the configuration says {chain}")
+    try:
+        frontier = merkle.tile_frontier(store.tile, block.size)
+    except KeyError as error:
+        raise StoreError(f"tile {error} of the tree is missing") from error
+    if frontier.root() != block.root:
+        raise StoreError(f"the tree that is kept does not make the root of block {block.height}, which was signed")
+    return Head(
+        chain=chain,
+        incarnation=block.incarnation,
+        next_height=block.height + 1,
+        frontier=frontier,
+        sealed_ms=block.sealed_ms,
+    )

@@ -1,0 +1,158 @@
+"""COSE_Sign1 (RFC 9052) with Ed25519, and the keys that are derived from a master secret.
+
+    18([<< protected >>, {unprotected}, payload, signature])
+
+Tagged, deterministic, alg -8 (EdDSA) when written, -8 and -19 (Ed25519) when read. What is hashed or signed again
+has an empty unprotected map. A detached payload is null in the message and given beside it.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import BadSignatureError
+
+from gateway import canonical
+from gateway.errors import VerificationError
+
+SECRET_SIZE = 32
+PUBLIC_KEY_SIZE = 32
+SIGNATURE_SIZE = 64
+_TAG = 18
+_SIGNATURE1 = b"\x84\x6aSignature1"
+
+
+class Key:
+    """An Ed25519 private key; `public_key` is its raw public half, `kid` what names it in a header."""
+
+    __slots__ = ("_secret", "kid", "public_key")
+
+    def __init__(self, seed: bytes) -> None:
+        self.public_key, self._secret = crypto_sign_seed_keypair(seed)
+        self.kid = canonical.key_id(self.public_key)
+
+    def __repr__(self) -> str:
+        return f"Key(kid={self.kid.hex()})"
+
+    def sign(self, message: bytes) -> bytes:
+        """Give the 64 bytes of the signature (RFC 8032 5.1.6)."""
+        return crypto_sign(message, self._secret)[:SIGNATURE_SIZE]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A COSE_Sign1 taken apart, its signature not yet checked."""
+
+    protected: bytes
+    header: Mapping[int, Any]
+    unprotected: Mapping[int, Any]
+    payload: bytes | None
+    signature: bytes
+
+    @property
+    def kid(self) -> bytes:
+        """The key that the protected header names; empty if none."""
+        kid = self.header.get(canonical.KID, b"")
+        return kid if isinstance(kid, bytes) else b""
+
+    def claim(self, number: int) -> object:
+        """Give a CWT claim of the protected header, None where it is missing."""
+        claims = self.header.get(canonical.CWT_CLAIMS)
+        return claims.get(number) if isinstance(claims, Mapping) else None
+
+
+def derive_key(master: bytes, purpose: str, name: str, generation: int = 1) -> Key:
+    """Derive a key from the master secret: HKDF-SHA256 (RFC 5869), info = CBOR [purpose, name, generation]."""
+    extracted = hmac.digest(bytes(32), master, "sha256")
+    info = canonical.encode([f"iomt {purpose} key v1", name, generation])
+    return Key(hmac.digest(extracted, info + b"\x01", "sha256"))
+
+
+def sign(key: Key, protected: bytes, payload: bytes, *, detached: bool = False) -> bytes:
+    """Give the COSE_Sign1 by this key over an encoded protected header and a payload."""
+    signer = Signer(key, protected)
+    tail = signer.sign_tail(payload)
+    return signer.prefix + (b"\xf6" + tail[-SIGNATURE_SIZE - 2 :] if detached else tail)
+
+
+class Signer:
+    """A key with one protected header, for many messages: message = `prefix` + `sign_tail(payload)`."""
+
+    __slots__ = ("_key", "_to_be_signed", "prefix")
+
+    def __init__(self, key: Key, protected: bytes) -> None:
+        self._key = key
+        self._to_be_signed = _SIGNATURE1 + _bstr(protected) + b"\x40"
+        self.prefix = b"\xd2\x84" + _bstr(protected) + b"\xa0"
+
+    def sign_tail(self, payload: bytes) -> bytes:
+        """Give what follows the prefix: the payload and the signature, as in a COSE_Sign1."""
+        body = _bstr(payload)
+        return body + b"\x58\x40" + self._key.sign(self._to_be_signed + body)
+
+
+def parse(message: bytes) -> Message:
+    """Take a COSE_Sign1 apart without checking its signature.
+
+    Raises: VerificationError if the bytes are no deterministic tagged COSE_Sign1.
+    """
+    item = canonical.decode(message)
+    if not isinstance(item, cbor2.CBORTag) or item.tag != _TAG:
+        raise VerificationError("not a tagged COSE_Sign1")
+    match item.value:
+        case [bytes(protected), Mapping() as unprotected, (bytes() | None) as payload, bytes(signature)]:
+            header = canonical.decode(protected) if protected else {}
+        case _:
+            raise VerificationError("not a COSE_Sign1 of four parts")
+    if not isinstance(header, Mapping):
+        raise VerificationError("the protected header is no map")
+    return Message(protected=protected, header=header, unprotected=unprotected, payload=payload, signature=signature)
+
+
+def verify(message: bytes | Message, public_key: bytes, *, detached: bytes | None = None) -> Message:
+    """Check a COSE_Sign1 against a raw Ed25519 public key, with the detached payload where it has none of its own.
+
+    Raises: VerificationError if it does not hold.
+    """
+    parsed = parse(message) if isinstance(message, bytes) else message
+    if (parsed.payload is None) == (detached is None):
+        raise VerificationError("the payload must stand in the message or beside it, in one of the two")
+    payload = parsed.payload if detached is None else detached
+    algorithm = parsed.header.get(canonical.ALG)
+    if not isinstance(algorithm, int) or algorithm not in {canonical.EDDSA, canonical.ED25519}:
+        raise VerificationError(f"algorithm {algorithm!r} is not EdDSA")
+    if len(parsed.signature) != SIGNATURE_SIZE:
+        raise VerificationError(f"a signature of {len(parsed.signature)} bytes is not Ed25519")
+    if len(public_key) != PUBLIC_KEY_SIZE:  # the binding does not check, and reads past the end
+        raise VerificationError(f"a key of {len(public_key)} bytes is not Ed25519")
+    signed = parsed.signature + _to_be_signed(parsed.protected, payload or b"")
+    try:
+        crypto_sign_open(signed, public_key)
+    except (BadSignatureError, ValueError) as error:
+        raise VerificationError(f"the signature by key {canonical.key_id(public_key).hex()} does not hold") from error
+    return parsed
+
+
+def fingerprint(*parts: bytes) -> str:
+    """Give a short name for bytes that people compare: 16 hex digits of their SHA-256."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
+    """Give the Sig_structure of RFC 9052 4.4: ["Signature1", protected, external_aad, payload]."""
+    return _SIGNATURE1 + _bstr(protected) + b"\x40" + _bstr(payload)
+
+
+def _bstr(data: bytes) -> bytes:
+    size = len(data)
+    if size < 24:
+        return bytes((0x40 | size,)) + data
+    if size < 0x100:
+        return bytes((0x58, size)) + data
+    if size < 0x10000:
+        return b"\x59" + size.to_bytes(2, "big") + data
+    return b"\x5a" + size.to_bytes(4, "big") + data

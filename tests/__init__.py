@@ -1,0 +1,1 @@
+"""The tests; `builders` has what several of them build on."""
