@@ -64,7 +64,7 @@ def run(state: Path) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     from gateway.daemon import Gateway  # noqa: PLC0415 - only this command pays for it
 
-    logs.configure()
+    logs.configure("info")
     config = load_config(state)
     roster = load_roster(state / config.roster)
     master = keyring.load_master(state)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import click
 
 from gateway.errors import IomtError
+from gateway.io import logs
 
 INTERRUPTED = 130
 
@@ -53,6 +54,7 @@ def iomt() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and give its exit code: 0 done, 1 refused or not verified, 2 wrong usage, 3 unavailable."""
+    logs.configure("warning")
     try:
         code = iomt.main(list(arguments), prog_name="iomt", standalone_mode=False)
     except click.exceptions.Abort:

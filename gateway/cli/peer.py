@@ -61,7 +61,7 @@ def run(state: Path) -> None:
     """Run the peer until SIGTERM or Ctrl-C."""
     from gateway.peer import Peer  # noqa: PLC0415 - only this command pays for it
 
-    logs.configure()
+    logs.configure("info")
     config = load_peer(folder.read_text(state / CONFIG), str(state / CONFIG))
     roster = load_roster(state / config.roster)
     master = keyring.load_master(state)

@@ -5,8 +5,8 @@ import sys
 import structlog
 
 
-def configure() -> None:
-    """Set the log up for this process."""
+def configure(level: str) -> None:
+    """Set the log up for this process, from a level on: a daemon logs "info", a person's command "warning"."""
     for_people = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -16,7 +16,7 @@ def configure() -> None:
             structlog.processors.ExceptionRenderer(),
             structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
