@@ -67,6 +67,8 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
     The enrolment is an event in the chain. It works while the gateway runs, and before it was ever started.
     """
     config, profiles = load_config(state), _profiles(state)
+    if address is not None and "/" in address:
+        address = str(Path(address).absolute())
     if name is not None:
         cards.checked_name(name)
     asking = not (yes or as_json)

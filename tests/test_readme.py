@@ -1,0 +1,45 @@
+"""README is true: what it tells a person to type works as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from gateway.cli.main import COMMANDS, iomt
+from tests.brokers import free_port
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+LIMIT_S = 120
+
+
+def test_the_commands_by_hand_work_as_they_stand(tmp_path: Path) -> None:
+    """The block of README's second screen runs whole, from a ledger to a verified reading."""
+    (script,) = re.findall(r"```sh\n(export PATH=.*?)```", README, re.DOTALL)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    script = script.replace("1883", str(free_port()))
+    done = subprocess.run(
+        ["bash", "-eu", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verified    reading" in done.stdout
+    assert "4 peers" in done.stdout
+
+
+def test_every_command_is_in_the_table() -> None:
+    """Each command and subcommand has its word in README."""
+    for name in COMMANDS:
+        command = iomt.get_command(None, name)  # type: ignore[arg-type]  # the context is not used
+        assert f"`iomt {name}" in README or f", `{name}`" in README or f"`{name}`" in README, name
+        for subcommand in getattr(command, "commands", {}):
+            assert re.search(rf"`(iomt {name} )?{subcommand}`", README), f"{name} {subcommand}"
+
+
+def test_every_command_explains_itself() -> None:
+    """Help is there for each command, in lines of at most 100 characters."""
+    for name in COMMANDS:
+        result = CliRunner().invoke(iomt, [name, "--help"], prog_name="iomt")
+        assert result.exit_code == 0
+        assert max(len(line) for line in result.output.splitlines()) <= 100
