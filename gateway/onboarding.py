@@ -77,14 +77,13 @@ async def first_sample(profile: Profile, address: str, seconds: float, adapter: 
 
     async with asyncio.TaskGroup() as tasks:
         links = [tasks.create_task(link) for link in _links(profile, address, adapter, hear, change)]
-        try:
-            async with asyncio.timeout(seconds):
-                return await heard
-        except TimeoutError as error:
-            raise Unavailable(f"no reading from {address} in {seconds:g} s; the link was last {stood[0]}") from error
-        finally:
-            for link in links:
-                link.cancel()
+        waited: list[asyncio.Future[Any]] = [heard, *links]
+        await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for link in links:
+            link.cancel()
+    if not heard.done():
+        raise Unavailable(f"no reading from {address} in {seconds:g} s; the link was last {stood[0]}")
+    return heard.result()
 
 
 def _links(

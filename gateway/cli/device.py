@@ -67,8 +67,8 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
     The enrolment is an event in the chain. It works while the gateway runs, and before it was ever started.
     """
     config, profiles = load_config(state), _profiles(state)
-    if address is not None and "/" in address:
-        address = str(Path(address).absolute())
+    if address is not None:  # a port's path from anywhere, a Bluetooth address as BlueZ writes it
+        address = str(Path(address).absolute()) if "/" in address else address.upper()
     if name is not None:
         cards.checked_name(name)
     asking = not (yes or as_json)
@@ -158,7 +158,8 @@ def _choose(
     if asking and len(candidates) > 1:
         chosen = _ask_which(candidates)
     elif len(candidates) > 1:
-        raise ConfigError(f"{len(candidates)} sensors were found; allowed: --address to say which")
+        found = ", ".join(candidate.address for candidate in candidates)
+        raise ConfigError(f"{len(candidates)} sensors were found; allowed: --address, one of {found}")
     fits = profile_name or next(iter(chosen.profiles), None)
     if fits is None:
         raise ConfigError(f"no profile fits {chosen.address}; allowed: --profile to say which")

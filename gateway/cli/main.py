@@ -57,9 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     logs.configure("warning")
     try:
         code = iomt.main(list(arguments), prog_name="iomt", standalone_mode=False)
-    except click.exceptions.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.ClickException as error:
         error.show()
@@ -68,6 +66,20 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except IomtError as error:
-        click.echo(f"iomt: {error}", err=True)
-        return error.exit_code
+        return _say(error)
+    except ExceptionGroup as group:  # a daemon's task group: what ended it, and what that ended
+        ours, other = group.split(IomtError)
+        if other is not None or ours is None:
+            raise
+        return _say(_first(ours))
     return code if isinstance(code, int) else 0
+
+
+def _say(error: IomtError) -> int:
+    click.echo(f"iomt: {error}", err=True)
+    return error.exit_code
+
+
+def _first(group: ExceptionGroup[IomtError]) -> IomtError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error

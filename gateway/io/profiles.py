@@ -15,11 +15,16 @@ def load_profiles(decoders: frozenset[str], folder: Path | None = None) -> dict[
     Raises: ConfigError naming the file and the key that is wrong.
     """
     profiles = {}
-    shipped = [(entry.name, entry.read_text()) for entry in files(PACKAGE).iterdir() if entry.name.endswith(".toml")]
-    own = [(str(path), path.read_text()) for path in folder.glob("*.toml")] if folder else []
-    for source, text in sorted(shipped) + sorted(own):
-        profile = load_profile(text, source, decoders)
-        if Path(source).stem != profile.name:
-            raise ConfigError(f"{source}: name is {profile.name!r}; allowed: the file's own, {Path(source).stem!r}")
+    shipped = {entry.name: entry.read_text() for entry in files(PACKAGE).iterdir() if entry.name.endswith(".toml")}
+    own = {str(path): path.read_text() for path in folder.glob("*.toml")} if folder else {}
+    sources = [*sorted(shipped, key=_stem), *sorted(own, key=_stem)]
+    for source in sources:
+        profile = load_profile({**shipped, **own}[source], source, decoders)
+        if _stem(source) != profile.name:
+            raise ConfigError(f"{source}: name is {profile.name!r}; allowed: the file's own, {_stem(source)!r}")
         profiles[profile.name] = profile
     return profiles
+
+
+def _stem(source: str) -> str:
+    return Path(source).stem
