@@ -16,6 +16,7 @@ from gateway.errors import Unavailable
 
 READY_LIMIT_S = 20.0
 STOP_LIMIT_S = 8.0
+PORT_LIMIT_S = 5.0
 
 
 class Processes:
@@ -106,15 +107,18 @@ def free_port() -> int:
         return port
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until something listens on a port of 127.0.0.1.
+def wait_for_port(host: str, port: int) -> None:
+    """Wait until something listens there.
 
     Raises: Unavailable if nothing does in time.
     """
-    deadline = time.monotonic() + READY_LIMIT_S
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise Unavailable(f"nothing listens on 127.0.0.1:{port} after {READY_LIMIT_S:g} s")
+    deadline = time.monotonic() + PORT_LIMIT_S
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"no broker at {host}:{port}: {error.strerror or error}") from error
+            time.sleep(0.05)
+        else:
+            return

@@ -13,6 +13,7 @@ from gateway.cli.demo_processes import Processes, free_port, wait_for_port
 from gateway.cli.reading import DATABASE
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import control, folder
+from gateway.io.mqtt import Broker
 from gateway.io.store.chains import ChainStore
 from gateway.io.store.readings import ReadingStore
 from gateway.peer import DATABASE as PEER_DATABASE
@@ -65,13 +66,14 @@ class Site:
     def start_broker(self) -> str:
         """Start the embedded broker, or take the one that was named; give its URL.
 
-        Raises: Unavailable if the embedded one is not installed or does not start.
+        Raises: Unavailable if it cannot be reached.
         """
         if self._broker is None:
             port = free_port()
             self.processes.start("broker", "iotcore", "--listen", "127.0.0.1", "--port", str(port))
-            wait_for_port(port)
             self._broker = f"mqtt://127.0.0.1:{port}"
+        broker = Broker.parse(self._broker)
+        wait_for_port(broker.host, broker.port)
         return self._broker
 
     def create_ledger(self) -> None:
