@@ -24,6 +24,7 @@ from gateway.ledger.voting import open_proposal
 from gateway.model import Proposal, Roster
 
 OUTBOX_SIZE = 1024
+ASK_AGAIN_MS = 1_000
 LATE_VOTES = 1024
 
 log = structlog.get_logger("iomt.anchoring")
@@ -41,20 +42,18 @@ class Outgoing:
 class Anchoring:
     """One gateway's chain among its peers; `wake` is called when there is something for `keep` to write."""
 
-    def __init__(self, broker: Broker, roster: Roster, gateway: str, chain: str, wake: Callable[[], None]) -> None:
+    def __init__(self, broker: Broker, roster: Roster, chain: str, wake: Callable[[], None]) -> None:
         self._roster = roster
-        self._gateway = gateway
         self._chain = chain
         self._wake = wake
         self._anchor = Anchor(roster)
         self._poll: TipPoll | None = None
         self._next_height = 0
+        self._asked = (0, 0)  # up to which height, and when again
         self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue(OUTBOX_SIZE)
         topics = [Topic(chain, Kind.VOTE, "+"), Topic(chain, Kind.TIP, "+"), Topic(chain, Kind.ASK, "+")]
-        topics.append(Topic(chain, Kind.ANSWER, gateway, "+"))
-        self.link = Link(
-            broker, identity=gateway, topics=[str(topic) for topic in topics], on_connected=self._connected
-        )
+        topics.append(Topic(chain, Kind.ANSWER, chain, "+"))
+        self.link = Link(broker, identity=chain, topics=[str(topic) for topic in topics], on_connected=self._connected)
         self.certified: deque[Certified] = deque()
         self.late: deque[tuple[int, bytes]] = deque(maxlen=LATE_VOTES)
         self.lost: deque[Proposal] = deque(maxlen=2 * messages.ANSWER_BLOCKS)
@@ -89,7 +88,7 @@ class Anchoring:
         if not self.link.connected.is_set():
             return
         if not self.may_seal:
-            self._ask()
+            self._ask(now_ms)
         for message in self._anchor.due(now_ms):
             self.say(Outgoing(Topic(self._chain, Kind.PROPOSAL), message))
 
@@ -101,7 +100,7 @@ class Anchoring:
 
     def answer(self, asker: str, proposal: bytes, hashes: list[bytes]) -> None:
         """Answer an ask with one block."""
-        topic = Topic(self._chain, Kind.ANSWER, asker, self._gateway)
+        topic = Topic(self._chain, Kind.ANSWER, asker, self._chain)
         self.say(Outgoing(topic, messages.encode_proposal(proposal, hashes)))
 
     def say(self, outgoing: Outgoing) -> None:
@@ -139,7 +138,7 @@ class Anchoring:
                 self._hear_tip(payload)
             case Kind.ANSWER:
                 self._hear_answer(payload)
-            case Kind.ASK if topic.who != self._gateway:
+            case Kind.ASK if topic.who != self._chain:
                 peer(self._roster, topic.who)
                 next_height, _ = messages.decode_ask(payload)
                 self.asked.append((topic.who, next_height))
@@ -173,11 +172,15 @@ class Anchoring:
 
     def _connected(self) -> None:
         self._anchor.reconnected()
+        self._asked = (0, 0)
         if self._poll is None:
             self._poll = TipPoll(self._roster, self._chain, secrets.token_bytes(messages.NONCE_SIZE))
         self._wake()
 
-    def _ask(self) -> None:
-        if self._poll is not None:
+    def _ask(self, now_ms: int) -> None:
+        """Ask how far the chain goes, and for what is lost: again when all that came is taken back, or in a second."""
+        height, due_ms = self._asked
+        if self._poll is not None and (self._next_height >= height or now_ms >= due_ms):
+            self._asked = (self._next_height + messages.ANSWER_BLOCKS, now_ms + ASK_AGAIN_MS)
             ask = messages.encode_ask(self._next_height, self._poll.nonce)
-            self.say(Outgoing(Topic(self._chain, Kind.ASK, self._gateway), ask))
+            self.say(Outgoing(Topic(self._chain, Kind.ASK, self._chain), ask))

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 import structlog
 
-from gateway import canonical
 from gateway.anchoring import Anchoring
 from gateway.config import GatewayConfig, Profile
 from gateway.devices import Device
@@ -27,10 +26,11 @@ from gateway.errors import ConfigError, VerificationError
 from gateway.io import control, systemd
 from gateway.io.clock import Clocks
 from gateway.io.mqtt import Broker
-from gateway.io.store.readings import ReadingStore, StoredBlock, payload_of
+from gateway.io.store.database import undamaged
+from gateway.io.store.readings import ReadingStore, StoredBlock
 from gateway.ledger import messages
 from gateway.ledger.quorum import verify_block_vote
-from gateway.merkle import tile_hashes
+from gateway.ledger.voting import open_proposal
 from gateway.model import Proposal, Roster
 from gateway.recorder import Recorder
 from gateway.records import device_record, reading_record
@@ -68,7 +68,7 @@ class Gateway:
         self._sources = Sources(self._recorder, profiles, config.adapter, config.slots)
         self._work = asyncio.Event()
         self._recorder.on_waiting = self._work.set
-        self._anchoring = Anchoring(broker, roster, config.id, config.chain, self._work.set)
+        self._anchoring = Anchoring(broker, roster, config.chain, self._work.set)
         self._tasks = asyncio.TaskGroup()
         self._sealed_blocks = self._certified_blocks = 0
         self._watchdog = systemd.Watchdog("keep", "beat")
@@ -78,15 +78,14 @@ class Gateway:
 
         Raises: StoreError if the disk cannot be trusted; then nothing more is acknowledged.
         """
-        this = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, this.cancel if this else lambda: None)
+            asyncio.get_running_loop().add_signal_handler(number, _stop, asyncio.current_task())
         try:
             await self._run_tasks()
         except asyncio.CancelledError:
             systemd.notify("STOPPING=1")
             await self._recorder.commit()
-            log.info("stopped", durable=self._recorder.durable)
+            log.info("stopped", durable=await self._in_thread(self._store.size))
         finally:
             await self._in_thread(self._store.close)
             self._executor.shutdown()
@@ -95,16 +94,18 @@ class Gateway:
         await self._recorder.open(self._roster.ledger)
         self._anchoring.sealed_up_to(self._recorder.head.next_height)
         self._sealed_blocks, self._certified_blocks = await self._in_thread(self._store.block_counts)
+        listening = asyncio.Event()
         async with self._tasks:
             self._start("keep", self._keep())
             self._start("link", self._anchoring.link.run())
             self._start("send", self._anchoring.send())
             self._start("listen", self._anchoring.listen())
             self._start("beat", self._beat())
-            self._start("control", control.serve(self._folder / CONTROL, self._command))
+            self._start("control", control.serve(self._folder / CONTROL, self._command, listening.set))
             self._start("radio", self._sources.run_radio())
             for device in self._recorder.devices.values():
                 self._add_source(device)
+            await listening.wait()
             log.info(
                 "ready", gateway=self._config.id, devices=len(self._recorder.devices), durable=self._recorder.durable
             )
@@ -170,19 +171,27 @@ class Gateway:
             anchoring.flight_height = self._recorder.head.next_height - 1
 
     def _proposal(self, block: StoredBlock) -> Proposal:
-        hashes = tile_hashes(self._store.tile, block.start, block.size)
-        decoded = canonical.decode_block(payload_of(block.proposal))
-        return Proposal(block=decoded, signed=block.proposal, hashes=tuple(hashes))
+        hashes = self._store.hashes(block.start, block.size)
+        with undamaged(f"block {block.height}"):
+            opened = open_proposal(self._roster, block.proposal)
+        return Proposal(block=opened, signed=block.proposal, hashes=tuple(hashes))
 
     async def _take_back(self) -> None:
         """Adopt blocks that this gateway signed once and lost, the next one first; others are asked for again."""
         lost, self._anchoring.lost = self._anchoring.lost, type(self._anchoring.lost)()
         for proposal in sorted(lost, key=lambda proposal: proposal.block.height):
             if proposal.block.height == self._recorder.head.next_height:
-                await self._recorder.adopt(proposal)
-                self._sealed_blocks += 1
-                self._anchoring.sealed_up_to(self._recorder.head.next_height)
-                log.warning("lost block taken back from peers", height=proposal.block.height)
+                await self._adopt(proposal)
+
+    async def _adopt(self, proposal: Proposal) -> None:
+        try:
+            await self._recorder.adopt(proposal)
+        except VerificationError as error:
+            log.warning("lost block refused", height=proposal.block.height, why=str(error))
+            return
+        self._sealed_blocks += 1
+        self._anchoring.sealed_up_to(self._recorder.head.next_height)
+        log.warning("lost block taken back from peers", height=proposal.block.height)
 
     async def _keep_certificates(self) -> None:
         """Keep certificates, durably, before they are said; then the votes that came after the quorum."""
@@ -209,7 +218,8 @@ class Gateway:
         stored = self._store.block(height)
         if stored is None:
             return
-        block = canonical.decode_block(payload_of(stored.proposal))
+        with undamaged(f"block {height}"):
+            block = open_proposal(self._roster, stored.proposal)
         try:
             vote = verify_block_vote(self._roster, block, signed)
         except VerificationError as error:
@@ -223,7 +233,7 @@ class Gateway:
             asker, height = self._anchoring.asked.popleft()
             blocks = await self._in_thread(lambda: self._store.blocks(height, messages.ANSWER_BLOCKS))  # noqa: B023 - awaited here
             for block in blocks:
-                hashes = await self._in_thread(lambda: tile_hashes(self._store.tile, block.start, block.size))  # noqa: B023 - awaited here
+                hashes = await self._in_thread(lambda: self._store.hashes(block.start, block.size))  # noqa: B023 - awaited here
                 self._anchoring.answer(asker, block.proposal, hashes)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
@@ -292,3 +302,9 @@ class Gateway:
             "without_value": source.empty,
             "latest": reading_record(latest) if latest else None,
         }
+
+
+def _stop(task: "asyncio.Task[None] | None") -> None:
+    """Cancel a task, once: a second signal does not disturb the way out."""
+    if task is not None and not task.cancelling():
+        task.cancel()

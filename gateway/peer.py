@@ -193,8 +193,8 @@ class Peer:
 
     def _hear_ask(self, topic: Topic, payload: bytes, result: Batch) -> None:
         """Answer a gateway that starts: how far this peer has voted on its chain, and the blocks it asks for."""
-        gateway = gateway_of_chain(self._roster, topic.chain)
-        if topic.who != gateway.id:
+        gateway_of_chain(self._roster, topic.chain)
+        if topic.who != topic.chain:
             return
         next_height, nonce = messages.decode_ask(payload)
         tip = self._tip(topic.chain, result)

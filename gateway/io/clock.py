@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.clock import ClockReading
 
 _TIME_ERROR = 5
+_TIMESYNC = Path("/run/systemd/timesync/synchronized")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -43,14 +44,15 @@ class Clocks:
         return time.time_ns() // 1_000_000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
     def read(self) -> ClockReading:
-        """Read the clocks and what the kernel says of them; a denied adjtimex(2) means not synchronised."""
+        """Read the clocks, and what the kernel says of them, or timesyncd's file where adjtimex(2) is denied."""
         state = _Timex()
-        synchronised = 0 <= _LIBC.adjtimex(ctypes.byref(state)) < _TIME_ERROR
+        answer = _LIBC.adjtimex(ctypes.byref(state))
+        synchronised = answer < _TIME_ERROR if answer >= 0 else _TIMESYNC.exists()
         real_ms, boot_ms = self.times()
         return ClockReading(
             real_ms=real_ms,
             boot_ms=boot_ms,
             boot=self._boot,
             synchronised=synchronised,
-            error_ms=state.maxerror // 1000 if synchronised else None,
+            error_ms=state.maxerror // 1000 if synchronised and answer >= 0 else None,
         )

@@ -7,8 +7,10 @@
     iomt/1/<chain>/ask/<who>               gateway or peer  [next height wanted, nonce]
     iomt/1/<chain>/answer/<who>/<by>       gateway or peer  as proposal
 
-Every message is idempotent. Nothing is believed for having arrived: signatures inside are checked against the roster.
-An ask is the one thing unsigned: it can cost an answer and nothing else.
+On the broker a peer is called by its name and a gateway by its chain: that is the common name of its certificate, so
+one list of patterns lets each write its own topics alone. Every message is idempotent. Nothing is believed for having
+arrived: signatures inside are checked against the roster. An ask is the one thing unsigned: it can cost an answer and
+nothing else.
 """
 
 from dataclasses import dataclass
