@@ -28,6 +28,16 @@ def test_the_commands_by_hand_work_as_they_stand(tmp_path: Path) -> None:
     assert "4 peers" in done.stdout
 
 
+def test_its_certificates_are_what_strict_clients_take(tmp_path: Path) -> None:
+    """The commands that make the authority and the certificates work, and they hold in OpenSSL's strict mode."""
+    (script,) = re.findall(r"```bash\n(openssl req.*?)```", README, re.DOTALL)
+    subprocess.run(["bash", "-eu", "-c", script], cwd=tmp_path, capture_output=True, check=True)
+    for name in ("broker", "lab", "ward-3"):
+        verify = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.crt", f"{name}.crt"]
+        done = subprocess.run(verify, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout == f"{name}.crt: OK\n", done.stderr
+
+
 def test_every_command_is_in_the_table() -> None:
     """Each command and subcommand has its word in README."""
     for name in COMMANDS:
