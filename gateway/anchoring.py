@@ -141,11 +141,14 @@ class Anchoring:
             case Kind.ASK if topic.who != self._chain:
                 peer(self._roster, topic.who)
                 next_height, _ = messages.decode_ask(payload)
-                self.asked.append((topic.who, next_height))
-                self._wake()
+                if next_height < self._next_height:
+                    self.asked.append((topic.who, next_height))
+                    self._wake()
 
     def _hear_vote(self, payload: bytes) -> None:
         vote = read_vote(signing.parse(payload), payload)
+        if vote.height >= self._next_height:
+            raise VerificationError(f"a vote on block {vote.height}, which is not sealed")
         if not self._anchor.in_flight(vote.height):
             self.late.append((vote.height, payload))
             return

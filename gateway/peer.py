@@ -201,6 +201,8 @@ class Peer:
         statement = state_tip(self._key, self._name, tip, nonce)
         answer = messages.encode_tip(statement, tip.last_signed or b"")
         result.say(Topic(topic.chain, Kind.TIP, self._name), answer, retain=True)
+        if next_height >= tip.next_height:
+            return
         for block in self._store.blocks(topic.chain, next_height, messages.ANSWER_BLOCKS):
             hashes = self._store.hashes(topic.chain, block.start, block.size)
             back = Topic(topic.chain, Kind.ANSWER, topic.who, self._name)

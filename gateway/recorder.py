@@ -1,30 +1,31 @@
 """The one writer of a chain: numbers, signs and keeps leaves, and seals them into blocks.
 
-    record / note -> signed leaf, in memory -> commit -> durable -> seal -> proposal
+    record / note -> numbered entry, in memory -> commit -> signed leaf, durable -> seal -> proposal
 
 What is in memory is not yet taken: a leaf counts from its commit on. Everything here belongs to the event loop;
-the store is called in the executor's one thread, and one task alone awaits `commit`, `seal` and `adopt`.
+signing and the store are the executor's one thread's, and one task alone awaits `commit`, `seal` and `adopt`.
 """
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from gateway import canonical, clock, merkle, signing
 from gateway.block import Head, next_block
 from gateway.clock import ClockReading, Epoch
+from gateway.config import is_name
 from gateway.devices import Device, enrolment_details, fold
-from gateway.errors import ConfigError, StoreError
-from gateway.io.store.readings import LeafRow, ReadingStore, Signer, payload_of
+from gateway.errors import ConfigError, StoreError, VerificationError
+from gateway.io.store.database import no_tile_missing, undamaged
+from gateway.io.store.readings import LeafRow, ReadingStore, Signer, StoredLeaf, payload_of
 from gateway.ledger.voting import sign_block
 from gateway.model import Event, EventKind, Proposal, Reading, Sample
 
 Result = TypeVar("Result")
 
-ROWS_LIMIT = 50_000
+ENTRIES_LIMIT = 50_000
 SALT_SIZE = 16
 
 
@@ -38,15 +39,6 @@ class Clocks(Protocol):
         """Give wall clock and monotonic clock, in ms: the quick look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A leaf that is not sealed: its hash when it was signed, its time, and when it came on the monotonic clock."""
-
-    leaf_hash: bytes
-    real_ms: int
-    boot_ms: int
-
-
 class Voice:
     """One signer of leaves: a device, or the gateway itself for events."""
 
@@ -57,6 +49,24 @@ class Voice:
         self.signer = signing.Signer(key, canonical.signer_header(content_type, key.kid, issuer, chain))
         self.row = Signer(kind, issuer, self.signer.prefix)
         self.next_sequence = next_sequence
+
+
+class Entry(NamedTuple):
+    """What becomes a leaf: whose it is, its number, its bytes before they are signed, and when, on both clocks."""
+
+    voice: Voice
+    sequence: int
+    payload: bytes
+    real_ms: int
+    boot_ms: int
+
+
+class Pending(NamedTuple):
+    """A leaf that is durable and not sealed: its hash when it was signed, and when it was made, on both clocks."""
+
+    leaf_hash: bytes
+    real_ms: int
+    boot_ms: int
 
 
 class Recorder:
@@ -74,11 +84,12 @@ class Recorder:
         self._key = signing.derive_key(master, "gateway", gateway)
         self._events = Voice(self._key, "event", gateway, chain, 1)
         self._voices: dict[str, Voice] = {}
-        self._rows: list[LeafRow] = []
+        self._entries: list[Entry] = []
         self._unsealed: list[Pending] = []
         self._salts = b""
         self._epoch = clock.begin(0, clocks.read())
         self._next_position = 0
+        self._made = self._kept = 0  # entries, in this run
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.on_waiting: Callable[[], None] = lambda: None
         self.head = Head(chain=chain)
@@ -89,12 +100,12 @@ class Recorder:
     @property
     def unsealed(self) -> int:
         """How many leaves are durable and not yet sealed."""
-        return self.durable - self.head.frontier.size
+        return len(self._unsealed)
 
     @property
     def waiting(self) -> int:
-        """How many leaves are signed and not yet on their way to the disk."""
-        return len(self._rows)
+        """How many entries are not yet on their way to the disk."""
+        return len(self._entries)
 
     def readings(self, device: str) -> int:
         """Give how many readings of a device were made."""
@@ -117,14 +128,16 @@ class Recorder:
     async def open(self, ledger: str) -> None:
         """Read what is kept, check its end, and go on from there; a new chain begins with its genesis.
 
-        Raises: StoreError if the tree does not make the root that was sealed last, or a leaf is missing.
+        Raises: StoreError if the tree does not make the root that was sealed last, or a leaf is missing or damaged;
+        ConfigError if the chain was begun, or a device enrolled, with another master secret.
         """
-        await self._load()
         last, events = await self._in_thread(lambda: (self._store.last_sequences(), list(self._store.events())))
+        self._require_own(event for _, event in events)
         self._events.next_sequence = last.get(self._gateway, 0) + 1
         self.devices = fold(event for _, event in events)
         for device in self.devices.values():
             self._voices[device.id] = self._voice(device, last.get(device.id, 0) + 1)
+        await self._load()
         if not events:
             details: dict[str, int | str | bytes | bool] = {"ledger": ledger, "public-key": self._key.public_key}
             self.note(EventKind.GENESIS, {**details, "incarnation": self.head.incarnation})
@@ -132,13 +145,15 @@ class Recorder:
         await self.commit()
 
     async def _load(self) -> None:
-        self.head, self._unsealed = await self._in_thread(lambda: load_end(self._store, self._chain))
+        public_keys = [self._key.public_key, *[device.public_key for device in self.devices.values()]]
+        keys = {canonical.key_id(public_key): public_key for public_key in public_keys}
+        self.head, self._unsealed = await self._in_thread(lambda: load_end(self._store, self._chain, keys))
         self.durable = self._next_position = self.head.frontier.size + len(self._unsealed)
 
     # -- recorded
 
     def record(self, device: str, sample: Sample, decoder: str) -> None:
-        """Make a reading of a sample of an enrolled device: signed now, durable after the next commit.
+        """Make a reading of a sample of an enrolled device: numbered now, signed and durable after the next commit.
 
         Raises: StoreError if the disk is too far behind.
         """
@@ -157,8 +172,8 @@ class Recorder:
         self._add(voice, canonical.encode_reading(reading), real_ms, boot_ms)
         self.latest[device] = reading
 
-    def note(self, kind: EventKind, details: Mapping[str, int | str | bytes | bool]) -> int:
-        """Make an event of the audit trail and give its position."""
+    def note(self, kind: EventKind, details: Mapping[str, int | str | bytes | bool]) -> None:
+        """Make an event of the audit trail."""
         real_ms, boot_ms = self._clocks.times()
         event = Event(
             sequence=self._events.next_sequence,
@@ -167,13 +182,15 @@ class Recorder:
             details=details,
             salt=self._salt(),
         )
-        return self._add(self._events, canonical.encode_event(event), real_ms, boot_ms)
+        self._add(self._events, canonical.encode_event(event), real_ms, boot_ms)
 
     def enrol(self, name: str, profile: str, address: str) -> Device:
         """Enrol a device under a name: its key is derived, the enrolment is an event.
 
-        Raises: ConfigError if the name or the address is taken.
+        Raises: ConfigError if the name is none, or it or the address is taken.
         """
+        if not is_name(name):
+            raise ConfigError(f"the name {name!r}; allowed: 1 to 64 of A-Z a-z 0-9 - _ . and no dot first")
         if name == self._gateway or name in self.devices:
             raise ConfigError(f"the name {name} is taken; allowed: one that no device and no gateway has here")
         for device in self.devices.values():
@@ -193,25 +210,38 @@ class Recorder:
     # -- kept
 
     async def commit(self) -> int:
-        """Make what was signed so far durable, in one transaction, and give how many leaves are durable now.
+        """Sign what was made so far and make it durable, in one transaction; give how many leaves are durable now.
 
         Raises: StoreError if the disk refuses.
         """
-        rows, self._rows = self._rows, []
-        if rows:
-            await self._in_thread(lambda: self._store.append(rows))
-            self.durable = rows[-1].position + 1
-            for position, waiter in self._waiters:
-                if position <= self.durable and not waiter.done():
+        entries, self._entries = self._entries, []
+        if entries:
+            start, self._next_position = self._next_position, self._next_position + len(entries)
+            pending = await self._in_thread(lambda: self._keep(start, entries))
+            self._unsealed += pending
+            self.durable = start + len(entries)
+            self._kept += len(entries)
+            for count, waiter in self._waiters:
+                if count <= self._kept and not waiter.done():
                     waiter.set_result(None)
             self._waiters = [entry for entry in self._waiters if not entry[1].done()]
         return self.durable
 
+    def _keep(self, start: int, entries: Sequence[Entry]) -> list[Pending]:
+        """Do what `commit` promises, in the store's thread."""
+        rows, pending = [], []
+        for position, (voice, sequence, payload, real_ms, boot_ms) in enumerate(entries, start):
+            tail = voice.signer.sign_tail(payload)
+            rows.append(LeafRow(position, voice.row, sequence, tail))
+            pending.append(Pending(merkle.leaf_hash(voice.row.prefix + tail), real_ms, boot_ms))
+        self._store.append(rows)
+        return pending
+
     async def committed(self) -> None:
-        """Wait until everything that has been signed by now is durable; another task commits."""
-        if self.durable < self._next_position:
+        """Wait until everything that has been made by now is durable; another task commits."""
+        if self._kept < self._made:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append((self._next_position, waiter))
+            self._waiters.append((self._made, waiter))
             await waiter
 
     async def seal(self, limit: int) -> Proposal:
@@ -219,7 +249,7 @@ class Recorder:
 
         Raises: StoreError if a leaf does not read back as it was signed; nothing was signed then.
         """
-        pending = self._unsealed[: min(limit, self.unsealed)]
+        pending = self._unsealed[:limit]
         proposal, self.head = await self._in_thread(lambda: self._seal(self.head, pending))
         del self._unsealed[: len(pending)]
         return proposal
@@ -233,7 +263,7 @@ class Recorder:
         """
         start = head.frontier.size
         self._store.forget_cache()
-        hashes = [merkle.leaf_hash(leaf.data) for leaf in self._store.leaves(start, start + len(pending))]
+        hashes = [merkle.leaf_hash(data) for data in self._store.leaf_bytes(start, start + len(pending))]
         if hashes != [leaf.leaf_hash for leaf in pending]:
             raise StoreError(f"leaves [{start}, {start + len(pending)}) do not read back as they were signed")
         block, after = next_block(head, hashes, max(leaf.real_ms for leaf in pending), self._clocks.times()[0])
@@ -244,28 +274,30 @@ class Recorder:
     async def adopt(self, proposal: Proposal) -> None:
         """Take back a block that this gateway signed once and no longer has, as its peers kept it.
 
-        Raises: StoreError if it does not follow what is sealed here.
+        What is recorded meanwhile finds its place behind the block.
+
+        Raises: VerificationError if the leaf hashes that came with it do not make its root, StoreError if it does not
+        follow what is sealed here.
         """
         await self.commit()
         block, frontier = proposal.block, self.head.frontier
         if (block.height, block.start, block.start_root) != (self.head.next_height, frontier.size, frontier.root()):
             raise StoreError(f"block {block.height}, which peers hold, does not follow what is sealed here")
+        after = frontier.extend(proposal.hashes)
+        if (after.size, after.root()) != (block.size, block.root):
+            raise VerificationError(f"the leaf hashes that came with block {block.height} do not make its root")
         await self._in_thread(lambda: self._store.adopt(block, proposal.signed, proposal.hashes))
         await self._load()
 
     # -- pieces
 
-    def _add(self, voice: Voice, payload: bytes, real_ms: int, boot_ms: int) -> int:
-        if len(self._rows) >= ROWS_LIMIT:
-            raise StoreError(f"the disk is {ROWS_LIMIT} leaves behind the sensors")
-        tail = voice.signer.sign_tail(payload)
-        position = self._next_position
-        self._rows.append(LeafRow(position, voice.row, voice.next_sequence, tail))
-        self._unsealed.append(Pending(merkle.leaf_hash(voice.row.prefix + tail), real_ms, boot_ms))
-        self._next_position = position + 1
+    def _add(self, voice: Voice, payload: bytes, real_ms: int, boot_ms: int) -> None:
+        if len(self._entries) >= ENTRIES_LIMIT:
+            raise StoreError(f"the disk is {ENTRIES_LIMIT} leaves behind the sensors")
+        self._entries.append(Entry(voice, voice.next_sequence, payload, real_ms, boot_ms))
+        self._made += 1
         voice.next_sequence += 1
         self.on_waiting()
-        return position
 
     def _times(self) -> tuple[int, int]:
         """Look at the clocks; a step shows here too, so that no reading is put into the epoch before it."""
@@ -280,6 +312,11 @@ class Recorder:
         if why is not None:
             self.note(EventKind.CLOCK, clock.clock_details(self._epoch, now, why))
 
+    def _require_own(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if event.kind is EventKind.GENESIS and event.details.get("public-key") != self._key.public_key:
+                raise ConfigError("the master secret here does not make the key with which this chain was begun")
+
     def _voice(self, device: Device, next_sequence: int) -> Voice:
         key = signing.derive_key(self._master, "device", device.id, device.generation)
         if key.public_key != device.public_key:
@@ -287,7 +324,17 @@ class Recorder:
         return Voice(key, "reading", device.id, self._chain, next_sequence)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        """Call in the store's thread, and wait for its end also where this task is cancelled meanwhile.
+
+        The thread does not stop for that, and what was handed to it must not be taken for undone.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait((future,))
+            future.result()
+            raise
 
     def _salt(self) -> bytes:
         if not self._salts:
@@ -296,10 +343,10 @@ class Recorder:
         return salt
 
 
-def load_end(store: ReadingStore, chain: str) -> tuple[Head, list[Pending]]:
-    """Read the end of a chain: where it was sealed up to, and the leaves behind that.
+def load_end(store: ReadingStore, chain: str, keys: Mapping[bytes, bytes]) -> tuple[Head, list[Pending]]:
+    """Read the end of a chain: where it was sealed up to, and the leaves behind that, whose signers' keys are given.
 
-    Raises: StoreError if the tree does not make the root that was signed last, or a leaf is missing.
+    Raises: StoreError if the tree does not make the root that was signed last, or a leaf is missing or damaged.
     """
     head = _load_head(store, chain)
     pending: list[Pending] = []
@@ -307,23 +354,30 @@ def load_end(store: ReadingStore, chain: str) -> tuple[Head, list[Pending]]:
         position = head.frontier.size + len(pending)
         if leaf.position != position:
             raise StoreError(f"leaf {position} is missing: the next one that is kept is {leaf.position}")
-        payload = payload_of(leaf.data)
-        read = canonical.decode_reading if leaf.kind == "reading" else canonical.decode_event
-        pending.append(Pending(merkle.leaf_hash(leaf.data), read(payload).at.real_ms, 0))
+        with undamaged(f"leaf {position}"):
+            pending.append(_pending(leaf, chain, keys))
     return head, pending
+
+
+def _pending(leaf: StoredLeaf, chain: str, keys: Mapping[bytes, bytes]) -> Pending:
+    message = signing.parse(leaf.data)
+    signing.verify(message, keys.get(message.kid, b""))
+    if message.claim(canonical.SUBJECT) != chain:
+        raise StoreError(f"the store holds chain {message.claim(canonical.SUBJECT)}, the configuration says {chain}")
+    read = canonical.decode_reading if leaf.kind == "reading" else canonical.decode_event
+    return Pending(merkle.leaf_hash(leaf.data), read(message.payload or b"").at.real_ms, 0)
 
 
 def _load_head(store: ReadingStore, chain: str) -> Head:
     last = store.last_block()
     if last is None:
         return Head(chain=chain)
-    block = canonical.decode_block(payload_of(last.proposal))
+    with undamaged(f"block {last.height}"):
+        block = canonical.decode_block(payload_of(last.proposal))
     if block.chain != chain:
         raise StoreError(f"the store holds chain {block.chain}, the configuration says {chain}")
-    try:
+    with no_tile_missing():
         frontier = merkle.tile_frontier(store.tile, block.size)
-    except KeyError as error:
-        raise StoreError(f"tile {error} of the tree is missing") from error
     if frontier.root() != block.root:
         raise StoreError(f"the tree that is kept does not make the root of block {block.height}, which was signed")
     return Head(

@@ -1,9 +1,11 @@
 """What systemd, udev and mosquitto get: accepted by their own checkers, as locked down as promised."""
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +13,11 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
+from gateway.errors import Unavailable
+from gateway.io import control
 from tests.brokers import Mosquitto
 from tests.certificates import Authority
+from tests.processes import Process, type_iomt, wait_for
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 UNITS = {"iomt-gateway.service": "iomt-gateway.service", "iomt-peer@.service": "iomt-peer@lab.service"}
@@ -145,3 +150,42 @@ async def test_without_a_certificate_of_the_ledger_nobody_connects(broker: Mosqu
     with pytest.raises(aiomqtt.MqttError):
         async with aiomqtt.Client("127.0.0.1", broker.port, tls_context=context, timeout=5) as connected:
             await connected.publish(f"iomt/1/{CHAIN}/proposal", b"", qos=1)
+
+
+def test_a_block_is_certified_over_the_shipped_broker(broker: Mosquitto, authority: Authority, tmp_path: Path) -> None:
+    """Ledger, peer and gateway set up with mutual TLS, each with its own certificate: the way of README's last page."""
+    ledger, peer, gateway = tmp_path / "ledger", tmp_path / PEER, tmp_path / "ward-3"
+    joining = ["--broker", f"mqtts://127.0.0.1:{broker.port}", "--roster", str(ledger / "roster.cose")]
+    type_iomt("ledger", "create", "--state", ledger)
+    own = authority.issue(PEER)
+    files = ["--ca", own.ca, "--certificate", own.certificate, "--key", own.key]
+    type_iomt("peer", "init", "--state", peer, "--id", PEER, *joining, *files)
+    files = ["--ca", own.ca, "--certificate", f"{tmp_path}/ward-3.pem", "--key", f"{tmp_path}/ward-3.key.pem"]
+    card = json.loads(type_iomt("init", "--state", gateway, "--id", "ward-3", *joining, *files, "--json"))
+    theirs = authority.issue(card["chain"])
+    Path(theirs.certificate).rename(tmp_path / "ward-3.pem")
+    Path(theirs.key).rename(tmp_path / "ward-3.key.pem")
+    type_iomt("ledger", "admit", "--state", ledger, peer / f"{PEER}.card", card["card"])
+    with (gateway / "gateway.toml").open("r+") as config:
+        text = config.read()
+        config.seek(0)
+        config.write(text.replace("[tls]", "[block]\nage_s = 0.1\n[tls]"))
+    running = [
+        Process(tmp_path / "peer.log", sys.executable, "-m", "gateway", "peer", "run", "--state", peer),
+        Process(tmp_path / "gateway.log", sys.executable, "-m", "gateway", "run", "--state", gateway),
+    ]
+    for process in running:
+        process.start()
+    try:
+        wait_for("a certified block", lambda: certified_blocks(gateway))
+    finally:
+        assert [process.end() for process in reversed(running)] == [0, 0]
+
+
+def certified_blocks(gateway: Path) -> int:
+    """Give how many blocks of a running gateway are certified."""
+    try:
+        blocks: int = control.call(gateway / "control", {"do": "status"})["certified_blocks"]
+    except Unavailable:
+        return 0
+    return blocks

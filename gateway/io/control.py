@@ -24,8 +24,8 @@ Request = Mapping[str, Any]
 Handler = Callable[[Request], Awaitable[Mapping[str, Any]]]
 
 
-async def serve(path: Path, handle: Handler) -> None:
-    """Answer requests for ever; the socket is removed when this is cancelled."""
+async def serve(path: Path, handle: Handler, on_listening: Callable[[], None]) -> None:
+    """Answer requests for ever, from when `on_listening` is called; the socket is removed when this is cancelled."""
     path.unlink(missing_ok=True)  # noqa: ASYNC240 - a socket's name: nothing here waits for a disk
     listening = socket.socket(socket.AF_UNIX)
     with _short_name(path) as name:
@@ -34,6 +34,7 @@ async def serve(path: Path, handle: Handler) -> None:
     server = await asyncio.start_unix_server(
         lambda reader, writer: _converse(reader, writer, handle), sock=listening, limit=LIMIT_BYTES
     )
+    on_listening()
     try:
         await asyncio.get_running_loop().create_future()
     finally:
@@ -79,11 +80,18 @@ def _refusal(answer: Request) -> IomtError:
     return kind(text)
 
 
+def _request(line: bytes) -> Request:
+    request = json.loads(line)
+    if not isinstance(request, dict):
+        raise TypeError(f"{type(request).__name__}, where an object is wanted")
+    return request
+
+
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler) -> None:
     try:
         line = await reader.readline()
         try:
-            answer: Mapping[str, Any] = {"ok": await handle(json.loads(line))}
+            answer: Mapping[str, Any] = {"ok": await handle(_request(line))}
         except IomtError as error:
             answer = {"error": str(error), "exit": error.exit_code}
         except (ValueError, KeyError, TypeError) as error:

@@ -15,7 +15,7 @@ import apsw
 
 from gateway import canonical, merkle, signing
 from gateway.errors import StoreError
-from gateway.io.store.database import Database, integer
+from gateway.io.store.database import Database, integer, no_tile_missing, undamaged
 from gateway.ledger.voting import Conflict, Tip
 from gateway.model import Proposal
 
@@ -70,11 +70,12 @@ class ChainStore:
         if not blocks:
             return Tip(chain=chain, frozen=frozen)
         last = blocks[0]
-        block = canonical.decode_block(signing.parse(last.proposal).payload or b"")
-        try:
+        with undamaged(f"block {last.height} of chain {chain}"):
+            block = canonical.decode_block(signing.parse(last.proposal).payload or b"")
+        if (block.chain, block.height, block.start, block.size) != (chain, last.height, last.start, last.size):
+            raise StoreError(f"chain {chain}: another block stands at height {last.height}")
+        with no_tile_missing():
             frontier = merkle.tile_frontier(lambda level, number: self.tile(chain, level, number), block.size)
-        except KeyError as error:
-            raise StoreError(f"chain {chain}: tile {error} is missing") from error
         if frontier.root() != block.root:
             raise StoreError(f"chain {chain}: the tree does not make the root of block {block.height}")
         return Tip(
@@ -99,7 +100,8 @@ class ChainStore:
 
     def hashes(self, chain: str, start: int, stop: int) -> list[bytes]:
         """Give the leaf hashes of [start, stop) of a chain."""
-        return merkle.tile_hashes(lambda level, number: self.tile(chain, level, number), start, stop)
+        with no_tile_missing():
+            return merkle.tile_hashes(lambda level, number: self.tile(chain, level, number), start, stop)
 
     def block(self, chain: str, height: int) -> VotedBlock | None:
         """Give the block that was voted for at a height, None if there is none."""
@@ -120,9 +122,10 @@ class ChainStore:
 
     def _insert(self, connection: apsw.Connection, proposal: Proposal, vote: bytes) -> None:
         block = proposal.block
-        tiles = merkle.grown_tiles(
-            lambda level, number: self.tile(block.chain, level, number), block.start, proposal.hashes
-        )
+        with no_tile_missing():
+            tiles = merkle.grown_tiles(
+                lambda level, number: self.tile(block.chain, level, number), block.start, proposal.hashes
+            )
         values = [(block.chain, level, number, tile) for (level, number), tile in tiles.items()]
         connection.executemany("INSERT OR REPLACE INTO tile VALUES (?, ?, ?, ?)", values)
         row = (block.chain, block.height, block.start, block.size, proposal.signed, vote)

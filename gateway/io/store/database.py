@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import apsw
 
-from gateway.errors import StoreError
+from gateway.errors import StoreError, VerificationError
 
 Value = int | float | str | bytes | None
 
@@ -61,7 +61,7 @@ class Database:
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:  # the latter: a text that was damaged
             raise StoreError(f"{self._path}: {error}") from error
 
     def _migrate(self, schema: str, version: int, *, read_only: bool) -> None:
@@ -81,3 +81,27 @@ def integer(value: object) -> int:
     if not isinstance(value, int):
         raise StoreError(f"{value!r} where the schema has an integer")
     return value
+
+
+@contextmanager
+def no_tile_missing() -> Iterator[None]:
+    """Read tiles of a tree that must all be there.
+
+    Raises: StoreError if one is missing or too short.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise StoreError(f"tile {error} of the tree is missing") from error
+
+
+@contextmanager
+def undamaged(what: str) -> Iterator[None]:
+    """Read something that was sound when it was kept.
+
+    Raises: StoreError naming it if it is not sound any more.
+    """
+    try:
+        yield
+    except VerificationError as error:
+        raise StoreError(f"{what} was damaged on the disk: {error}") from error

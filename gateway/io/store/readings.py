@@ -13,13 +13,13 @@ tile: its hash is taken from its bytes, read back, when its block is sealed.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
-from gateway import canonical, merkle
+from gateway import canonical, merkle, signing
 from gateway.errors import StoreError
-from gateway.io.store.database import Database, integer
+from gateway.io.store.database import Database, integer, no_tile_missing, undamaged
 from gateway.model import Block, Event
 
 DAMAGED_KEPT = 1000
@@ -48,8 +48,7 @@ class Signer:
     prefix: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LeafRow:
+class LeafRow(NamedTuple):
     """A leaf on its way to the disk."""
 
     position: int
@@ -104,10 +103,16 @@ class ReadingStore:
     # -- written
 
     def append(self, rows: Sequence[LeafRow]) -> None:
-        """Keep leaves, all or none, durably when this returns."""
-        with self._database.transaction() as connection:
-            values = [(row.position, self._header(row.signer), row.sequence, row.tail) for row in rows]
-            connection.executemany("INSERT INTO leaf VALUES (?, ?, ?, ?)", values)
+        """Keep leaves, all or none, durably when this returns; the first is the next one of the tree."""
+        known = dict(self._headers)
+        try:
+            with self._database.transaction() as connection:
+                self._require_next(rows)
+                values = [(row.position, self._header(row.signer), row.sequence, row.tail) for row in rows]
+                connection.executemany("INSERT INTO leaf VALUES (?, ?, ?, ?)", values)
+        except StoreError:
+            self._headers = known
+            raise
 
     def seal(self, block: Block, proposal: bytes, hashes: Sequence[bytes]) -> None:
         """Keep a block with its signed proposal and its leaf hashes."""
@@ -162,6 +167,14 @@ class ReadingStore:
         """Give the leaves of [start, stop) that are here, in the order of the tree."""
         yield from self._select("position >= ? AND position < ? ORDER BY position", start, stop)
 
+    def leaf_bytes(self, start: int, stop: int) -> list[bytes]:
+        """Give the bytes of the leaves of [start, stop) that are here, in the order of the tree."""
+        sql = (
+            "SELECT prefix, tail FROM leaf JOIN header ON id = header WHERE position >= ? AND position < ?"
+            " ORDER BY position"
+        )
+        return [b"".join(_row(row)) for row in self._database.rows(sql, start, stop)]
+
     def latest(self, kind: str, issuer: str | None, limit: int) -> list[StoredLeaf]:
         """Give the latest leaves of a kind, of one issuer or of all, the newest first."""
         if issuer is None:
@@ -176,7 +189,9 @@ class ReadingStore:
     def events(self) -> Iterator[tuple[int, Event]]:
         """Give the audit trail with positions, in the order of the tree."""
         for leaf in self._select("kind = 'event' ORDER BY position"):
-            yield leaf.position, canonical.decode_event(payload_of(leaf.data))
+            with undamaged(f"event {leaf.sequence}"):
+                event = canonical.decode_event(payload_of(leaf.data))
+            yield leaf.position, event
 
     def last_sequences(self) -> dict[str, int]:
         """Give the last sequence number of each issuer."""
@@ -201,6 +216,11 @@ class ReadingStore:
             "SELECT max(coalesce((SELECT max(position) + 1 FROM leaf), 0), coalesce((SELECT max(size) FROM block), 0))"
         )
         return integer(self._database.rows(sql)[0][0])
+
+    def hashes(self, start: int, stop: int) -> list[bytes]:
+        """Give the leaf hashes of [start, stop), all of which are sealed."""
+        with no_tile_missing():
+            return merkle.tile_hashes(self.tile, start, stop)
 
     def tile(self, level: int, number: int) -> bytes:
         """Give a tile.
@@ -250,6 +270,11 @@ class ReadingStore:
 
     # -- pieces
 
+    def _require_next(self, rows: Sequence[LeafRow]) -> None:
+        size = self.size()
+        if rows and rows[0].position != size:
+            raise StoreError(f"leaf {rows[0].position} cannot follow {size} leaves")
+
     def _header(self, signer: Signer) -> int:
         if signer.prefix not in self._headers:
             sql = "INSERT INTO header VALUES (NULL, ?, ?, ?) ON CONFLICT (prefix) DO NOTHING"
@@ -261,7 +286,8 @@ class ReadingStore:
     def _insert_block(
         self, connection: apsw.Connection, block: Block, proposal: bytes, hashes: Sequence[bytes]
     ) -> None:
-        tiles = merkle.grown_tiles(self.tile, block.start, hashes)
+        with no_tile_missing():
+            tiles = merkle.grown_tiles(self.tile, block.start, hashes)
         values = [(level, number, tile) for (level, number), tile in tiles.items()]
         connection.executemany("INSERT OR REPLACE INTO tile VALUES (?, ?, ?)", values)
         connection.execute(
@@ -280,9 +306,11 @@ class ReadingStore:
 
 
 def payload_of(leaf: bytes) -> bytes:
-    """Give the payload of a leaf of ours, whose signature was checked when it was made."""
-    payload = canonical.decode(leaf).value[2]
-    return payload if isinstance(payload, bytes) else b""
+    """Give the payload of a leaf of ours, whose signature was checked when it was made.
+
+    Raises: VerificationError if it is no message any more.
+    """
+    return signing.parse(leaf).payload or b""
 
 
 def _leaf(position: Any, kind: Any, issuer: Any, sequence: Any, prefix: Any, tail: Any) -> StoredLeaf:  # noqa: ANN401 - SQLite's row
