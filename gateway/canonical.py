@@ -24,21 +24,17 @@ A reading of a heart rate strap, in diagnostic notation:
                 -70001: [roster epoch, incarnation, height, start, size]}
       tip      {1: -8, 3: content type, 4: kid, 15: {1: peer, 2: chain}}
       roster   {1: -8, 3: content type, 4: kid, 15: {1: administrator, 2: ledger}}
-
-Decoding accepts nothing but these very bytes: what does not encode to itself again (trailing bytes, longer heads,
-another order, duplicate keys, indefinite lengths) or is of a type that no format uses (binary floats, bignums, sets,
-dates) is refused.
 """
 
 import hashlib
 from collections.abc import Callable, Container, Mapping
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import cbor2
 
+from gateway.cbor import are_naturals, byte_string, decode, encode, fraction, head, integer, text_string
 from gateway.errors import VerificationError
 from gateway.model import Block, Event, EventKind, Instant, Measurement, Member, Reading, Roster, TipStatement, Waveform
 
@@ -63,49 +59,6 @@ DIGEST_SIZE = 32
 FORMAT = 1
 
 
-# -- generic
-
-
-def encode(value: object) -> bytes:
-    """Give the deterministic encoding of a value made of int, bytes, str, bool, None, Decimal, list, dict and tags.
-
-    Raises: TypeError for anything else, integers beyond 64 bits, and keys that are neither int nor str.
-    """
-    return cbor2.dumps(_ordered(value))
-
-
-def decode(data: bytes) -> Any:  # noqa: ANN401 - CBOR is untyped until a format has checked it
-    """Decode deterministic CBOR.
-
-    Raises: VerificationError for whatever is not exactly one item in the deterministic encoding.
-    """
-    try:
-        value = cbor2.loads(data, allow_duplicate_keys=False, allow_indefinite=False, max_depth=16)
-        again = encode(value)
-    except (cbor2.CBORError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        raise VerificationError(f"not CBOR: {error}") from error
-    if again != data:
-        raise VerificationError("not deterministic CBOR (RFC 8949 4.2.1), or bytes follow it")
-    return value
-
-
-def _ordered(value: object) -> object:
-    """Give the value with its keys in order, once it is known to hold nothing that the formats do not."""
-    if isinstance(value, Mapping):
-        if not all(type(key) in {int, str} for key in value):
-            raise TypeError("a key that is neither integer nor text has no place in signed bytes")
-        return {key: _ordered(value[key]) for key in sorted(value, key=cbor2.dumps)}
-    if isinstance(value, list | tuple):
-        return [_ordered(item) for item in value]
-    if isinstance(value, cbor2.CBORTag):
-        return cbor2.CBORTag(value.tag, _ordered(value.value))
-    if (isinstance(value, int) and -(2**64) <= value < 2**64) or (isinstance(value, Decimal) and value.is_finite()):
-        return value
-    if value is None or isinstance(value, bytes | str):
-        return value
-    raise TypeError(f"a {type(value).__name__} such as this has no place in signed bytes")
-
-
 # -- readings and events
 
 
@@ -116,24 +69,24 @@ def encode_reading(reading: Reading) -> bytes:
         frame = hashlib.sha256(frame).digest()
     optional = (reading.device_time_ms is not None) + bool(reading.flags) + (reading.statement is not None)
     parts = [
-        _READING_HEADS[optional] + _head(0, reading.sequence),
-        b"\x03" + _integer(at.real_ms),
-        b"\x04\x82" + _head(0, at.epoch) + _head(0, at.monotonic_ms),
-        b"\x05" + _head(4, len(reading.measurements)),
+        _READING_HEADS[optional] + head(0, reading.sequence),
+        b"\x03" + integer(at.real_ms),
+        b"\x04\x82" + head(0, at.epoch) + head(0, at.monotonic_ms),
+        b"\x05" + head(4, len(reading.measurements)),
     ]
     for measurement in reading.measurements:
         value = measurement.value
-        parts.append(b"\x83" + _head(0, measurement.code))
-        parts.append(_integer(value) if type(value) is int else _value(value))
-        parts.append(_text(measurement.unit))
-    parts.append(b"\x06" + _bytes(frame) + b"\x07" + _text(reading.decoder))
+        parts.append(b"\x83" + head(0, measurement.code))
+        parts.append(integer(value) if type(value) is int else _value(value))
+        parts.append(text_string(measurement.unit))
+    parts.append(b"\x06" + byte_string(frame) + b"\x07" + text_string(reading.decoder))
     if reading.device_time_ms is not None:
-        parts.append(b"\x08" + _integer(reading.device_time_ms))
+        parts.append(b"\x08" + integer(reading.device_time_ms))
     if reading.flags:
-        parts += (b"\x09", _head(4, len(reading.flags)), *map(_text, reading.flags))
-    parts.append(b"\x0a" + _bytes(reading.salt))
+        parts += (b"\x09", head(4, len(reading.flags)), *map(text_string, reading.flags))
+    parts.append(b"\x0a" + byte_string(reading.salt))
     if reading.statement is not None:
-        parts.append(b"\x0b" + _bytes(reading.statement))
+        parts.append(b"\x0b" + byte_string(reading.statement))
     return b"".join(parts)
 
 
@@ -324,49 +277,7 @@ def key_id(public_key: bytes) -> bytes:
     return hashlib.sha256(public_key).digest()[:8]
 
 
-def are_naturals(*values: object) -> bool:
-    """Say whether all are unsigned integers; true and false, which Python counts as 1 and 0, are not."""
-    return all(type(value) is int and value >= 0 for value in values)
-
-
 # -- pieces
-
-
-_SINGLES = [bytes((number,)) for number in range(0x100)]
-
-
-def _head(major: int, number: int) -> bytes:
-    major <<= 5
-    if number < 24:
-        return _SINGLES[major | number]
-    if number < 0x100:
-        return bytes((major | 24, number))
-    if number < 0x10000:
-        return (((major | 25) << 16) | number).to_bytes(3, "big")
-    if number < 0x100000000:
-        return (((major | 26) << 32) | number).to_bytes(5, "big")
-    return (((major | 27) << 64) | number).to_bytes(9, "big")
-
-
-def _integer(number: int) -> bytes:
-    return _head(0, number) if number >= 0 else _head(1, -1 - number)
-
-
-def _bytes(data: bytes) -> bytes:
-    return _head(2, len(data)) + data
-
-
-@lru_cache(1024)
-def _text(text: str) -> bytes:
-    """Give a text's bytes; units, decoders and flags are few and come again."""
-    data = text.encode()
-    return _head(3, len(data)) + data
-
-
-@lru_cache(4096)
-def _fraction(text: str) -> bytes:
-    """Give a decimal fraction's bytes, by its text: 72.0 and 72.00 are equal as numbers and different bytes."""
-    return encode(Decimal(text))
 
 
 # The version and the key of the sequence number, behind the head of a map of 8 entries and 0 to 3 optional ones.
@@ -376,7 +287,7 @@ _READING_HEADS = tuple(bytes((0xA0 | (8 + extra), 0x01, FORMAT, 0x02)) for extra
 def _value(value: int | Decimal | Waveform) -> bytes:
     if isinstance(value, Waveform):
         return cbor2.dumps({1: value.period_ns, 2: value.scale, 3: value.samples})
-    return _fraction(str(value)) if isinstance(value, Decimal) else _integer(value)
+    return fraction(str(value)) if isinstance(value, Decimal) else integer(value)
 
 
 def _decoded_measurement(item: object) -> Measurement:

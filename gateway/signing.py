@@ -16,7 +16,7 @@ import cbor2
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
 
-from gateway import canonical
+from gateway import canonical, cbor
 from gateway.errors import VerificationError
 
 SECRET_SIZE = 32
@@ -68,7 +68,7 @@ class Message:
 def derive_key(master: bytes, purpose: str, name: str, generation: int = 1) -> Key:
     """Derive a key from the master secret: HKDF-SHA256 (RFC 5869), info = CBOR [purpose, name, generation]."""
     extracted = hmac.digest(bytes(32), master, "sha256")
-    info = canonical.encode([f"iomt {purpose} key v1", name, generation])
+    info = cbor.encode([f"iomt {purpose} key v1", name, generation])
     return Key(hmac.digest(extracted, info + b"\x01", "sha256"))
 
 
@@ -100,12 +100,12 @@ def parse(message: bytes) -> Message:
 
     Raises: VerificationError if the bytes are no deterministic tagged COSE_Sign1.
     """
-    item = canonical.decode(message)
+    item = cbor.decode(message)
     if not isinstance(item, cbor2.CBORTag) or item.tag != _TAG:
         raise VerificationError("not a tagged COSE_Sign1")
     match item.value:
         case [bytes(protected), Mapping() as unprotected, (bytes() | None) as payload, bytes(signature)]:
-            header = canonical.decode(protected) if protected else {}
+            header = cbor.decode(protected) if protected else {}
         case _:
             raise VerificationError("not a COSE_Sign1 of four parts")
     if not isinstance(header, Mapping):

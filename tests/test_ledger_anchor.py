@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import canonical, merkle, signing
+from gateway import canonical, cbor, merkle, signing
 from gateway.errors import VerificationError
 from gateway.ledger.anchor import FIRST_RETRY_MS, LAST_RETRY_MS, WINDOW, Anchor, TipPoll, state_tip
 from gateway.ledger.quorum import verify_certificate
@@ -172,7 +172,7 @@ def test_an_answer_by_a_stranger_or_in_a_peers_name_is_refused() -> None:
         poll.answer(state_tip(key_of("mallory"), "peer-0", tip, NONCE), proposal)
     with pytest.raises(VerificationError, match="does not hold"):
         poll.answer(state_tip(key_of("peer-1"), "peer-0", tip, NONCE), proposal)
-    nameless = signing.sign(key_of("peer-0"), canonical.encode({1: -8}), b"")
+    nameless = signing.sign(key_of("peer-0"), cbor.encode({1: -8}), b"")
     with pytest.raises(VerificationError, match="is not on the roster"):
         poll.answer(nameless, proposal)
 

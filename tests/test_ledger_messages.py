@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import canonical
+from gateway import cbor
 from gateway.config import is_name
 from gateway.errors import VerificationError
 from gateway.ledger import messages
@@ -136,7 +136,7 @@ MALFORMED: list[tuple[Callable[[bytes], object], object, str]] = [
 def test_a_malformed_message_is_refused(decode: Callable[[bytes], object], content: object, reason: str) -> None:
     """Other shapes, types, lengths and ranges than the table's are refused by the message's name."""
     with pytest.raises(VerificationError, match=reason):
-        decode(canonical.encode(content))
+        decode(cbor.encode(content))
 
 
 @pytest.mark.parametrize("decode", DECODERS)
@@ -149,4 +149,4 @@ def test_fault_36_garbage_on_a_topic_is_refused_with_one_kind_of_error(
         decode(payload)
     except VerificationError:
         return
-    assert payload == canonical.encode(canonical.decode(payload))
+    assert payload == cbor.encode(cbor.decode(payload))

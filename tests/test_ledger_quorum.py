@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import canonical, signing
+from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from gateway.ledger.quorum import read_vote, require_quorum, verify_block_vote, verify_certificate
 from gateway.ledger.voting import cast_vote
@@ -32,9 +32,9 @@ def header_of(**changes: object) -> bytes:
     """Give a vote with entries of its protected header changed, `None` leaves one out; signed by its peer's key."""
     names = {"alg": 1, "type": 3, "kid": 4, "claims": 15, "tree": 395, "position": -70001}
     key = key_of("peer-0")
-    header: dict[int, object] = dict(canonical.decode(canonical.vote_header(key.kid, "peer-0", VOTED_S, 1, BLOCK)))
+    header: dict[int, object] = dict(cbor.decode(canonical.vote_header(key.kid, "peer-0", VOTED_S, 1, BLOCK)))
     header |= {names[name]: value for name, value in changes.items()}
-    encoded = canonical.encode({label: value for label, value in header.items() if value is not None})
+    encoded = cbor.encode({label: value for label, value in header.items() if value is not None})
     return signing.sign(key, encoded, BLOCK.root, detached=True)
 
 
@@ -172,15 +172,15 @@ PLACE = [1, 0, 1, 2, 7]
 )
 def test_what_is_not_exactly_a_votes_header_is_refused(changes: dict[str, object]) -> None:
     """A vote has its entries and no others, each of its type: true is no number, though it equals 1."""
-    assert canonical.decode(canonical.vote_header(b"", "", 0, 1, BLOCK))[canonical.POSITION] == PLACE
+    assert cbor.decode(canonical.vote_header(b"", "", 0, 1, BLOCK))[canonical.POSITION] == PLACE
     with pytest.raises(VerificationError, match="not a vote"):
         verify_block_vote(ROSTER, BLOCK, header_of(**changes))
 
 
 def test_a_vote_carries_nothing_unsigned() -> None:
     """Beside its protected header a vote has nothing; what has is a receipt, and no vote."""
-    protected, _, _, signature = canonical.decode(vote_of("peer-0")).value
-    stuffed = canonical.encode(cbor2.CBORTag(18, [protected, {396: {}}, None, signature]))
+    protected, _, _, signature = cbor.decode(vote_of("peer-0")).value
+    stuffed = cbor.encode(cbor2.CBORTag(18, [protected, {396: {}}, None, signature]))
     with pytest.raises(VerificationError, match="no unprotected header"):
         verify_block_vote(ROSTER, BLOCK, stuffed)
 

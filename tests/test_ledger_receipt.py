@@ -4,7 +4,7 @@ from dataclasses import replace
 import cbor2
 import pytest
 
-from gateway import canonical, merkle, signing
+from gateway import canonical, cbor, merkle, signing
 from gateway.devices import Device, enrolment_details
 from gateway.errors import VerificationError
 from gateway.ledger.receipt import ENROLMENT, make_receipt, make_transparent, verify_transparent
@@ -65,8 +65,8 @@ def receipt_of(
 
 
 def stuffed(message: bytes, unprotected: object) -> bytes:
-    protected, _, payload, signature = canonical.decode(message).value
-    return canonical.encode(cbor2.CBORTag(18, [protected, unprotected, payload, signature]))
+    protected, _, payload, signature = cbor.decode(message).value
+    return cbor.encode(cbor2.CBORTag(18, [protected, unprotected, payload, signature]))
 
 
 def with_proof(unprotected: object) -> bytes:
@@ -406,14 +406,14 @@ def test_an_enrolment_is_a_byte_string() -> None:
         (with_proof({396: {-1: []}}), "exactly one inclusion proof"),
         (with_proof({396: {-1: [b"", b""]}}), "exactly one inclusion proof"),
         (with_proof({396: {-1: ["text"]}}), "exactly one inclusion proof"),
-        (with_proof({396: {-1: [canonical.encode([7, 4, PATH])], -2: []}}), "exactly one inclusion proof"),
-        (with_proof({396: {-1: [canonical.encode([7, 4, PATH])]}, 4: b""}), "exactly one inclusion proof"),
+        (with_proof({396: {-1: [cbor.encode([7, 4, PATH])], -2: []}}), "exactly one inclusion proof"),
+        (with_proof({396: {-1: [cbor.encode([7, 4, PATH])]}, 4: b""}), "exactly one inclusion proof"),
         (with_proof({396: {-1: [b""]}}), "not CBOR"),
-        (with_proof({396: {-1: [canonical.encode([7, 4])]}}), r"is \[tree size"),
-        (with_proof({396: {-1: [canonical.encode([7, 4, ["text"]])]}}), r"is \[tree size"),
-        (with_proof({396: {-1: [canonical.encode(["7", 4, PATH])]}}), r"is \[tree size"),
-        (with_proof({396: {-1: [canonical.encode([7, True, PATH])]}}), r"is \[tree size"),
-        (with_proof({396: {-1: [canonical.encode([7, -4, PATH])]}}), r"is \[tree size"),
+        (with_proof({396: {-1: [cbor.encode([7, 4])]}}), r"is \[tree size"),
+        (with_proof({396: {-1: [cbor.encode([7, 4, ["text"]])]}}), r"is \[tree size"),
+        (with_proof({396: {-1: [cbor.encode(["7", 4, PATH])]}}), r"is \[tree size"),
+        (with_proof({396: {-1: [cbor.encode([7, True, PATH])]}}), r"is \[tree size"),
+        (with_proof({396: {-1: [cbor.encode([7, -4, PATH])]}}), r"is \[tree size"),
     ],
 )
 def test_a_receipt_is_a_vote_with_one_inclusion_proof(receipt: bytes, reason: str) -> None:
@@ -425,14 +425,14 @@ def test_a_receipt_is_a_vote_with_one_inclusion_proof(receipt: bytes, reason: st
 def test_another_content_is_neither_reading_nor_event(content_type: object) -> None:
     """A signed block or anything else is not taken for a reading."""
     header = {1: -8, 3: content_type, 4: key_of(DEVICE).kid, 15: {1: DEVICE, 2: CHAIN}}
-    leaf = signing.sign(key_of(DEVICE), canonical.encode(header), b"payload")
+    leaf = signing.sign(key_of(DEVICE), cbor.encode(header), b"payload")
     refused(file_with(leaf), "neither a reading nor an event")
 
 
 def test_a_proved_leaf_must_still_be_a_reading() -> None:
     """Signed, in the tree, voted for, and yet of no known format: refused."""
     header = canonical.signer_header(canonical.READING_TYPE, key_of(DEVICE).kid, DEVICE, CHAIN)
-    leaf = signing.sign(key_of(DEVICE), header, canonical.encode({1: 2}))
+    leaf = signing.sign(key_of(DEVICE), header, cbor.encode({1: 2}))
     chain = Chain()
     chain.seal(genesis_leaf(), enrolment_leaf(), leaf)
     refused(chain.transparent_reading(2, 1, PEERS), "not a reading")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import canonical, signing
+from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from gateway.ledger import roster as rosters
 from gateway.model import Member, Roster
@@ -23,7 +23,7 @@ def unchecked(roster: Roster, *signers: str, content_type: str = canonical.ROSTE
         key = key_of(name)
         header = canonical.signer_header(content_type, key.kid, name, roster.ledger)
         signatures.append(signing.sign(key, header, payload, detached=True))
-    return canonical.encode([payload, signatures])
+    return cbor.encode([payload, signatures])
 
 
 def with_administrators(*names: str) -> Roster:
@@ -92,11 +92,11 @@ def test_an_administrators_signature_over_something_else_is_refused(content_type
 
 def test_a_signature_carries_nothing_unsigned() -> None:
     """The unprotected header of a roster's signature is empty."""
-    payload, (signature,) = canonical.decode(ROSTER.signed)
-    protected, _, inner, value = canonical.decode(signature).value
-    stuffed = canonical.encode(cbor2.CBORTag(18, [protected, {99: b"stuffing"}, inner, value]))
+    payload, (signature,) = cbor.decode(ROSTER.signed)
+    protected, _, inner, value = cbor.decode(signature).value
+    stuffed = cbor.encode(cbor2.CBORTag(18, [protected, {99: b"stuffing"}, inner, value]))
     with pytest.raises(VerificationError, match="not a roster's signature"):
-        rosters.open_roster(canonical.encode([payload, [stuffed]]))
+        rosters.open_roster(cbor.encode([payload, [stuffed]]))
 
 
 def test_every_flipped_bit_and_every_truncation_is_refused() -> None:
@@ -116,7 +116,7 @@ def test_every_flipped_bit_and_every_truncation_is_refused() -> None:
 def test_what_is_no_roster_file_is_refused(content: object) -> None:
     """Other CBOR than a roster with its signatures is refused."""
     with pytest.raises(VerificationError):
-        rosters.open_roster(canonical.encode(content))
+        rosters.open_roster(cbor.encode(content))
 
 
 def test_a_signature_that_is_no_message_is_refused() -> None:
@@ -124,7 +124,7 @@ def test_a_signature_that_is_no_message_is_refused() -> None:
     payload = canonical.encode_roster(ROSTER)
     for signature in (1, b"", "text", [b"x"]):
         with pytest.raises(VerificationError, match="CBOR"):
-            rosters.open_roster(canonical.encode([payload, [signature]]))
+            rosters.open_roster(cbor.encode([payload, [signature]]))
 
 
 def renamed(roster: Roster) -> Roster:

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway import canonical, merkle, signing
+from gateway import canonical, cbor, merkle, signing
 from gateway.errors import VerificationError
 from gateway.ledger.quorum import verify_block_vote
 from gateway.ledger.voting import (
@@ -300,7 +300,7 @@ def test_the_same_block_signed_twice_is_no_conflict() -> None:
         peer.hear(proposal)
     block, key = chain.proposals[0].block, key_of(GATEWAY)
     header = {1: canonical.ED25519, 3: canonical.BLOCK_TYPE, 4: key.kid, 15: {1: GATEWAY, 2: CHAIN}}
-    again = signing.sign(key, canonical.encode(header), canonical.encode_block(block))
+    again = signing.sign(key, cbor.encode(header), canonical.encode_block(block))
     assert again != chain.proposals[0].signed
     assert peer.hear(Proposal(block=block, signed=again, hashes=())) == Repeated(block)
 
@@ -368,7 +368,7 @@ def signed_block(content_type: str, issuer: str, subject: str) -> bytes:
         (signed_block(canonical.BLOCK_TYPE, "ward-4", CHAIN), "must be by"),
         (signed_block(canonical.BLOCK_TYPE, GATEWAY, "other"), "must be by"),
         (b"", "not CBOR"),
-        (signing.sign(key_of(GATEWAY), canonical.encode({1: -8, 3: canonical.BLOCK_TYPE}), b"", detached=True), "CBOR"),
+        (signing.sign(key_of(GATEWAY), cbor.encode({1: -8, 3: canonical.BLOCK_TYPE}), b"", detached=True), "CBOR"),
     ],
 )
 def test_what_is_no_proposal_is_refused(signed: bytes, reason: str) -> None:
@@ -379,9 +379,9 @@ def test_what_is_no_proposal_is_refused(signed: bytes, reason: str) -> None:
 
 def test_a_proposal_carries_nothing_unsigned() -> None:
     """The unprotected header of a proposal is empty."""
-    protected, _, payload, signature = canonical.decode(chain_of(1).proposals[0].signed).value
+    protected, _, payload, signature = cbor.decode(chain_of(1).proposals[0].signed).value
     with pytest.raises(VerificationError, match="not a proposal"):
-        open_proposal(ROSTER, canonical.encode(cbor2.CBORTag(18, [protected, {1: 1}, payload, signature])))
+        open_proposal(ROSTER, cbor.encode(cbor2.CBORTag(18, [protected, {1: 1}, payload, signature])))
 
 
 # -- votes

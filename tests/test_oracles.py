@@ -10,7 +10,7 @@ from typing import Any
 import cbor2
 import pytest
 
-from gateway import canonical, merkle
+from gateway import cbor, merkle
 from gateway.errors import VerificationError
 from gateway.ledger.receipt import make_receipt, make_transparent, verify_transparent
 from gateway.ledger.voting import cast_vote, sign_block
@@ -150,7 +150,7 @@ def test_what_was_tampered_with_is_refused(oracles: Oracles) -> None:
 def test_every_flipped_byte_of_leaf_and_receipt_is_refused(oracles: Oracles) -> None:
     """Whichever byte changes, both oracles refuse the leaf, and the receipt, but for the tree size in its proof."""
     proof = sound_receipt()
-    size_at = proof.index(canonical.encode([BLOCK.size, INDEX, PATH])) + 1
+    size_at = proof.index(cbor.encode([BLOCK.size, INDEX, PATH])) + 1
     places = [place for place in range(len(proof)) if place != size_at]
     cases = [statement(flipped(LEAF, place), DEVICE) for place in range(len(LEAF))]
     cases += [receipt(flipped(proof, place)) for place in places]

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import canonical, signing
+from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from tests.builders import key_of
 
@@ -108,11 +108,11 @@ DETACHED = signing.sign(KEY, PROTECTED, b"payload", detached=True)
 
 
 def message_of(protected: object, unprotected: object, payload: object, signature: object, tag: int = 18) -> bytes:
-    return canonical.encode(cbor2.CBORTag(tag, [protected, unprotected, payload, signature]))
+    return cbor.encode(cbor2.CBORTag(tag, [protected, unprotected, payload, signature]))
 
 
 def signed_with(header: dict[int, object]) -> bytes:
-    return signing.sign(KEY, canonical.encode(header), b"payload")
+    return signing.sign(KEY, cbor.encode(header), b"payload")
 
 
 def cose_case() -> dict[str, Any]:
@@ -326,13 +326,13 @@ def test_only_deterministic_encodings_are_read(message: bytes) -> None:
     [
         MESSAGE[1:],
         message_of(PROTECTED, {}, b"p", bytes(64), tag=98),
-        canonical.encode(cbor2.CBORTag(18, [PROTECTED, {}, b"p"])),
-        canonical.encode(cbor2.CBORTag(18, {1: PROTECTED})),
+        cbor.encode(cbor2.CBORTag(18, [PROTECTED, {}, b"p"])),
+        cbor.encode(cbor2.CBORTag(18, {1: PROTECTED})),
         message_of({1: -8}, {}, b"p", bytes(64)),
         message_of(PROTECTED, [], b"p", bytes(64)),
         message_of(PROTECTED, {}, "p", bytes(64)),
         message_of(PROTECTED, {}, b"p", None),
-        message_of(canonical.encode([1, -8]), {}, b"p", bytes(64)),
+        message_of(cbor.encode([1, -8]), {}, b"p", bytes(64)),
     ],
 )
 def test_what_is_no_cose_sign1_is_refused(message: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import canonical, merkle, signing
+from gateway import canonical, cbor, merkle, signing
 from gateway.block import Head, next_block
 from gateway.errors import StoreError
 from gateway.io.store.readings import DAMAGED_KEPT, DamagedFrame, LeafRow, ReadingStore, Signer, payload_of
@@ -464,6 +464,6 @@ def test_payload_is_the_signed_middle(tmp_path: Path) -> None:
     """The payload of a leaf is what its signer signed; a message without one has an empty payload."""
     store, _ = filled(tmp_path)
     assert canonical.decode_reading(payload_of(store.leaf(2).data)) == make_reading(1, 61)
-    vote = signing.sign(key_of("peer-0"), canonical.encode({canonical.ALG: -8}), b"root", detached=True)
+    vote = signing.sign(key_of("peer-0"), cbor.encode({canonical.ALG: -8}), b"root", detached=True)
     assert payload_of(vote) == b""
     store.close()

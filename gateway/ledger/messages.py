@@ -16,7 +16,7 @@ nothing else.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway import canonical, merkle
+from gateway import cbor, merkle
 from gateway.config import is_name
 from gateway.errors import VerificationError
 from gateway.model import Certificate
@@ -76,7 +76,7 @@ class Topic:
 
 def encode_proposal(signed: bytes, hashes: list[bytes] | tuple[bytes, ...]) -> bytes:
     """Give the message that carries a proposal and its leaf hashes."""
-    return canonical.encode([signed, b"".join(hashes)])
+    return cbor.encode([signed, b"".join(hashes)])
 
 
 def decode_proposal(payload: bytes) -> tuple[bytes, tuple[bytes, ...]]:
@@ -84,7 +84,7 @@ def decode_proposal(payload: bytes) -> tuple[bytes, tuple[bytes, ...]]:
 
     Raises: VerificationError if it is malformed.
     """
-    match canonical.decode(payload):
+    match cbor.decode(payload):
         case [bytes(signed), bytes(joined)] if len(joined) % merkle.HASH_SIZE == 0:
             return signed, tuple(merkle.split_hashes(joined))
         case _:
@@ -93,7 +93,7 @@ def decode_proposal(payload: bytes) -> tuple[bytes, tuple[bytes, ...]]:
 
 def encode_certificate(certificate: Certificate) -> bytes:
     """Give the message that carries a certificate."""
-    return canonical.encode([certificate.proposal, list(certificate.votes)])
+    return cbor.encode([certificate.proposal, list(certificate.votes)])
 
 
 def decode_certificate(payload: bytes) -> Certificate:
@@ -101,7 +101,7 @@ def decode_certificate(payload: bytes) -> Certificate:
 
     Raises: VerificationError if it is malformed.
     """
-    match canonical.decode(payload):
+    match cbor.decode(payload):
         case [bytes(proposal), [*votes]] if all(isinstance(vote, bytes) for vote in votes):
             return Certificate(proposal=proposal, votes=tuple(votes))
         case _:
@@ -110,7 +110,7 @@ def decode_certificate(payload: bytes) -> Certificate:
 
 def encode_tip(statement: bytes, proposal: bytes) -> bytes:
     """Give the message in which a peer says how far it has voted on a chain; no proposal is empty."""
-    return canonical.encode([statement, proposal])
+    return cbor.encode([statement, proposal])
 
 
 def decode_tip(payload: bytes) -> tuple[bytes, bytes]:
@@ -118,7 +118,7 @@ def decode_tip(payload: bytes) -> tuple[bytes, bytes]:
 
     Raises: VerificationError if it is malformed.
     """
-    match canonical.decode(payload):
+    match cbor.decode(payload):
         case [bytes(statement), bytes(proposal)]:
             return statement, proposal
         case _:
@@ -127,7 +127,7 @@ def decode_tip(payload: bytes) -> tuple[bytes, bytes]:
 
 def encode_ask(next_height: int, nonce: bytes) -> bytes:
     """Give the message that asks peers for their tips, and anyone for the blocks from a height on."""
-    return canonical.encode([next_height, nonce])
+    return cbor.encode([next_height, nonce])
 
 
 def decode_ask(payload: bytes) -> tuple[int, bytes]:
@@ -135,8 +135,8 @@ def decode_ask(payload: bytes) -> tuple[int, bytes]:
 
     Raises: VerificationError if it is malformed.
     """
-    match canonical.decode(payload):
-        case [int(next_height), bytes(nonce)] if canonical.are_naturals(next_height) and len(nonce) <= NONCE_SIZE:
+    match cbor.decode(payload):
+        case [int(next_height), bytes(nonce)] if cbor.are_naturals(next_height) and len(nonce) <= NONCE_SIZE:
             return next_height, nonce
         case _:
             raise VerificationError("not an ask")

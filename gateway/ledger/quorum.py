@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gateway import canonical, signing
+from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from gateway.ledger.roster import peer
 from gateway.ledger.voting import open_proposal
@@ -20,12 +20,10 @@ def read_vote(message: signing.Message, signed: bytes) -> Vote:
     position = message.header.get(canonical.POSITION)
     known = {canonical.ALG, canonical.KID, canonical.CWT_CLAIMS, canonical.TREE_ALG, canonical.POSITION}
     tree = message.header.get(canonical.TREE_ALG)
-    if message.header.keys() != known or not canonical.are_naturals(tree) or tree != canonical.RFC9162_SHA256:
+    if message.header.keys() != known or not cbor.are_naturals(tree) or tree != canonical.RFC9162_SHA256:
         raise VerificationError("not a vote: its protected header has other entries")
     match (name, chain, voted_s, position):
-        case (str(), str(), int(), [epoch, incarnation, height, start, size]) if canonical.are_naturals(
-            voted_s, *position
-        ):
+        case (str(), str(), int(), [epoch, incarnation, height, start, size]) if cbor.are_naturals(voted_s, *position):
             pass
         case _:
             raise VerificationError("not a vote: peer, chain, time or position is missing")

@@ -15,7 +15,7 @@ from typing import Any
 
 import cbor2
 
-from gateway import canonical, merkle, signing
+from gateway import canonical, cbor, merkle, signing
 from gateway.devices import Device, enrolled_device
 from gateway.errors import VerificationError
 from gateway.ledger.quorum import read_vote, require_quorum, verify_vote
@@ -51,7 +51,7 @@ class Proven:
 
 def make_receipt(vote: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
     """Give the receipt of a leaf: a peer's vote with the leaf's inclusion proof beside it."""
-    proof = canonical.encode([size, index, list(path)])
+    proof = cbor.encode([size, index, list(path)])
     return _with_unprotected(vote, {canonical.TREE_PROOFS: {INCLUSION: [proof]}})
 
 
@@ -184,12 +184,12 @@ def _verify_receipt(receipt: bytes, leaf: bytes, roster: Roster) -> tuple[Positi
 def _proof(message: signing.Message) -> tuple[int, int, list[bytes]]:
     match message.unprotected:
         case {canonical.TREE_PROOFS: {-1: [bytes(encoded)], **others}, **rest} if not others and not rest:
-            proof = canonical.decode(encoded)
+            proof = cbor.decode(encoded)
         case _:
             raise VerificationError("a receipt carries exactly one inclusion proof (396)")
     match proof:
         case [int(size), int(index), [*path]] if all(isinstance(node, bytes) for node in path):
-            if canonical.are_naturals(size, index):
+            if cbor.are_naturals(size, index):
                 return size, index, path
     raise VerificationError("an inclusion proof is [tree size, leaf index, [+ hash]]")
 
@@ -203,5 +203,5 @@ def _blame(what: str, message: signing.Message, public_key: bytes) -> None:
 
 def _with_unprotected(message: bytes, unprotected: Mapping[int, Any]) -> bytes:
     """Give a COSE_Sign1 with another unprotected map: the only part that no signature covers."""
-    protected, _, payload, signature = canonical.decode(message).value
-    return canonical.encode(cbor2.CBORTag(18, [protected, unprotected, payload, signature]))
+    protected, _, payload, signature = cbor.decode(message).value
+    return cbor.encode(cbor2.CBORTag(18, [protected, unprotected, payload, signature]))

@@ -10,7 +10,7 @@ floor(2n / 3) + 1: any two quorums share an honest peer.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from gateway import canonical, signing
+from gateway import canonical, cbor, signing
 from gateway.config import is_name
 from gateway.errors import VerificationError
 from gateway.model import Member, Roster
@@ -42,7 +42,7 @@ def sign_roster(roster: Roster, keys: Sequence[signing.Key]) -> bytes:
         administrator = _by_kid(roster.administrators, key.kid)
         header = canonical.signer_header(canonical.ROSTER_TYPE, key.kid, administrator.id, roster.ledger)
         signatures.append(signing.sign(key, header, payload, detached=True))
-    signed = canonical.encode([payload, signatures])
+    signed = cbor.encode([payload, signatures])
     open_roster(signed)
     return signed
 
@@ -52,7 +52,7 @@ def open_roster(data: bytes) -> Roster:
 
     Raises: VerificationError if it is damaged, unsound, or not signed by each of its administrators.
     """
-    match canonical.decode(data):
+    match cbor.decode(data):
         case [bytes(payload), [*signatures]]:
             roster = canonical.decode_roster(payload)
         case _:
