@@ -11,7 +11,6 @@ Nothing is sealed before a quorum of peers has said how far this chain goes.
 """
 
 import asyncio
-import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,7 @@ from gateway.anchoring import Anchoring
 from gateway.config import GatewayConfig, Profile
 from gateway.devices import Device
 from gateway.errors import ConfigError, VerificationError
-from gateway.io import control, systemd
+from gateway.io import control, signals, systemd
 from gateway.io.clock import Clocks
 from gateway.io.mqtt import Broker
 from gateway.io.store.database import undamaged
@@ -78,8 +77,7 @@ class Gateway:
 
         Raises: StoreError if the disk cannot be trusted; then nothing more is acknowledged.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, _stop, asyncio.current_task())
+        signals.cancel_on_signal()
         try:
             await self._run_tasks()
         except asyncio.CancelledError:
@@ -302,9 +300,3 @@ class Gateway:
             "without_value": source.empty,
             "latest": reading_record(latest) if latest else None,
         }
-
-
-def _stop(task: "asyncio.Task[None] | None") -> None:
-    """Cancel a task, once: a second signal does not disturb the way out."""
-    if task is not None and not task.cancelling():
-        task.cancel()

@@ -3,7 +3,8 @@
 from gateway import canonical, merkle, signing
 from gateway.devices import enrolled_device
 from gateway.errors import ConfigError, StoreError, Unavailable
-from gateway.io.store.readings import ReadingStore, StoredLeaf
+from gateway.io.store.database import no_tile_missing, undamaged
+from gateway.io.store.readings import ReadingStore, StoredLeaf, payload_of
 from gateway.ledger.receipt import make_receipt, make_transparent
 from gateway.model import EventKind
 
@@ -11,7 +12,8 @@ from gateway.model import EventKind
 def transparent_reading(store: ReadingStore, device: str, sequence: int | None) -> tuple[int, bytes]:
     """Give a reading of a device (the latest certified one where no sequence number is given) as a transparent one.
 
-    Raises: ConfigError if there is no such reading, Unavailable if no quorum has signed its block yet.
+    Raises: ConfigError if there is no such reading, Unavailable if no quorum has signed its block yet, StoreError if
+    what is kept does not prove it any more.
     """
     leaf = _latest_certified(store, device) if sequence is None else store.numbered("reading", device, sequence)
     if leaf is None:
@@ -33,10 +35,12 @@ def _receipts(store: ReadingStore, leaf: StoredLeaf) -> list[bytes]:
     block = store.block_of(leaf.position)
     if block is None or not block.certified:
         raise Unavailable(f"{leaf.kind} {leaf.sequence} of {leaf.issuer} is in no certified block yet; try again later")
-    try:
+    with no_tile_missing():
         path = merkle.tile_path(store.tile, leaf.position, block.size)
-    except KeyError as error:
-        raise StoreError(f"tile {error} of the tree is missing") from error
+    with undamaged(f"block {block.height}"):
+        root = canonical.decode_block(payload_of(block.proposal)).root
+    if merkle.inclusion_root(merkle.leaf_hash(leaf.data), leaf.position, block.size, path) != root:
+        raise StoreError(f"leaf {leaf.position} was damaged on the disk, or its place in the tree")
     return [make_receipt(vote, leaf.position, block.size, path) for _, vote in store.votes(block.height)]
 
 

@@ -7,7 +7,6 @@ connection, each gateway on its roster for what it lacks, and goes on asking unt
 """
 
 import asyncio
-import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +16,17 @@ from pathlib import Path
 import structlog
 
 from gateway import signing
-from gateway.errors import Unavailable, VerificationError
-from gateway.io import systemd
+from gateway.errors import StoreError, Unavailable, VerificationError
+from gateway.io import signals, systemd
 from gateway.io.mqtt import Broker, Link, Message
 from gateway.io.store.chains import ChainStore
+from gateway.io.store.database import undamaged
 from gateway.ledger import messages
 from gateway.ledger.anchor import state_tip
 from gateway.ledger.messages import Kind, Topic
 from gateway.ledger.roster import gateway_of_chain
 from gateway.ledger.voting import Accepted, Behind, Conflict, Repeated, Tip, cast_vote, judge, open_proposal
-from gateway.model import Proposal, Roster
+from gateway.model import Block, Proposal, Roster
 
 DATABASE = "ledger.db"
 BATCH = 64
@@ -84,9 +84,7 @@ class Peer:
 
         Raises: StoreError if the disk cannot be trusted; then nothing more is voted for.
         """
-        this = asyncio.current_task()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, this.cancel if this else lambda: None)
+        signals.cancel_on_signal()
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -173,7 +171,7 @@ class Peer:
     def _hear_proposal(self, topic: Topic, payload: bytes, result: Batch) -> None:
         signed, hashes = messages.decode_proposal(payload)
         block = open_proposal(self._roster, signed)
-        known_proposal, known_vote = self._voted_for(block.chain, block.height, result)
+        known_proposal, known_vote = self._voted_for(block, signed, result)
         proposal = Proposal(block=block, signed=signed, hashes=hashes)
         match judge(self._roster, self._tip(block.chain, result), proposal, known_proposal):
             case Accepted(_, tip):
@@ -242,15 +240,27 @@ class Peer:
 
     def _tip(self, chain: str, result: Batch) -> Tip:
         if chain not in result.tips:
-            result.tips[chain] = self._store.tip(chain)
+            tip = self._store.tip(chain)
+            if tip.last_signed is not None:
+                self._require_sound(chain, tip.next_height - 1, tip.last_signed)
+            result.tips[chain] = tip
         return result.tips[chain]
 
-    def _voted_for(self, chain: str, height: int, result: Batch) -> tuple[bytes | None, bytes | None]:
-        """Give the proposal and the vote at a height: of this batch, or from the store; the newest is not there."""
-        if (chain, height) in result.votes:
-            proposal, vote = result.votes[chain, height]
+    def _voted_for(self, block: Block, signed: bytes, result: Batch) -> tuple[bytes | None, bytes | None]:
+        """Give the proposal and the vote at a block's height: of this batch, or from the store; a new one has none."""
+        if (block.chain, block.height) in result.votes:
+            proposal, vote = result.votes[block.chain, block.height]
             return proposal.signed, vote
-        if height >= self._tip(chain, result).next_height:
+        if block.height >= self._tip(block.chain, result).next_height:
             return None, None
-        block = self._store.block(chain, height)
-        return (block.proposal, block.vote) if block else (None, None)
+        known = self._store.block(block.chain, block.height)
+        if known is None:
+            raise StoreError(f"block {block.height} of chain {block.chain} is missing")
+        if known.proposal != signed:
+            self._require_sound(block.chain, block.height, known.proposal)
+        return known.proposal, known.vote
+
+    def _require_sound(self, chain: str, height: int, proposal: bytes) -> None:
+        """Check a proposal that was kept before it is held against its gateway: a disk can change it too."""
+        with undamaged(f"block {height} of chain {chain}"):
+            open_proposal(self._roster, proposal)

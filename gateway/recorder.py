@@ -134,14 +134,16 @@ class Recorder:
         last, events = await self._in_thread(lambda: (self._store.last_sequences(), list(self._store.events())))
         self._require_own(event for _, event in events)
         self._events.next_sequence = last.get(self._gateway, 0) + 1
-        self.devices = fold(event for _, event in events)
+        with undamaged("the audit trail"):
+            self.devices = fold(event for _, event in events)
+            epoch = clock.last_epoch(event for _, event in events)
         for device in self.devices.values():
             self._voices[device.id] = self._voice(device, last.get(device.id, 0) + 1)
         await self._load()
         if not events:
             details: dict[str, int | str | bytes | bool] = {"ledger": ledger, "public-key": self._key.public_key}
             self.note(EventKind.GENESIS, {**details, "incarnation": self.head.incarnation})
-        self._turn_clock(clock.last_epoch(event for _, event in events))
+        self._turn_clock(epoch)
         await self.commit()
 
     async def _load(self) -> None:

@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway import signing
 from gateway.cli.main import iomt
-from gateway.errors import Unavailable
+from gateway.errors import StoreError, Unavailable
 from gateway.io import control, keyring
 from gateway.io.store.chains import ChainStore
 from gateway.io.store.readings import ReadingStore
@@ -234,8 +234,11 @@ class Site:
 
     def peer_leaves(self, name: str) -> int:
         """Give how many leaves of the gateway's chain a peer has voted for."""
-        with self.peer_store(name) as store:
-            return store.chains().get(self.chain, (0, 0))[1]
+        try:
+            with self.peer_store(name) as store:
+                return store.chains().get(self.chain, (0, 0))[1]
+        except StoreError:  # not made yet
+            return 0
 
     def audit(self, *, bodies_lost: Sequence[int] = ()) -> Account:
         """Check the gateway's whole chain as it is kept."""

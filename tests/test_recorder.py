@@ -1,117 +1,22 @@
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 
-import apsw
 import pytest
 
 from gateway import canonical, merkle, signing
-from gateway.clock import ClockReading
 from gateway.errors import ConfigError, StoreError, VerificationError
 from gateway.io.store.readings import ReadingStore, payload_of
 from gateway.ledger.voting import sign_block
-from gateway.model import EventKind, Measurement, Proposal, Reading, Sample
-from gateway.recorder import Recorder
-from tests.audit import Account, audit
+from gateway.model import EventKind, Proposal, Reading
+from tests.audit import audit
 from tests.builders import CHAIN, GATEWAY, MASTER
+from tests.recorders import Ward, record, sample, ward
 
 OTHER_MASTER = b"another master secret for tests."
-DECODER = "gatt.heart_rate/1"
-
-
-@dataclass
-class Clocks:
-    """Clocks that a test sets."""
-
-    real_ms: int = 1_764_000_000_000
-    boot_ms: int = 5_000
-    boot: str = "boot-1"
-    synchronised: bool = True
-
-    def read(self) -> ClockReading:
-        """Read all there is to know about the time."""
-        return ClockReading(
-            real_ms=self.real_ms, boot_ms=self.boot_ms, boot=self.boot, synchronised=self.synchronised, error_ms=7
-        )
-
-    def times(self) -> tuple[int, int]:
-        """Give wall clock and monotonic clock."""
-        return self.real_ms, self.boot_ms
-
-    def pass_by(self, ms: int) -> None:
-        """Let time pass."""
-        self.real_ms += ms
-        self.boot_ms += ms
-
-
-class Ward:
-    """A folder in which a recorder can be opened, closed and opened again, as a gateway that is restarted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "readings.db"
-        self.clocks = Clocks()
-        self.executor = ThreadPoolExecutor(1)
-        self.stores: list[ReadingStore] = []
-
-    async def start(self, master: bytes = MASTER, chain: str = CHAIN) -> Recorder:
-        """Open the recorder as a fresh process would."""
-        self.stop()
-        self.stores.append(ReadingStore(str(self.file)))
-        recorder = Recorder(self.stores[-1], self.executor, self.clocks, master, GATEWAY, chain)
-        await recorder.open("a ledger")
-        return recorder
-
-    async def start_with_strap(self) -> Recorder:
-        """Open it, with a device enrolled."""
-        recorder = await self.start()
-        recorder.enrol("strap-1", "heart-rate-strap", "C0:FF:EE:00:00:01")
-        await recorder.commit()
-        return recorder
-
-    def stop(self) -> None:
-        """Close what is open."""
-        while self.stores:
-            self.stores.pop().close()
-
-    def change(self, sql: str) -> None:
-        """Change the file behind the program's back."""
-        connection = apsw.Connection(str(self.file))
-        connection.execute(sql)
-        connection.close()
-
-    def audit(self) -> Account:
-        """Close, open to read, and check all that is there."""
-        self.stop()
-        store = ReadingStore(str(self.file), read_only=True)
-        account = audit(store)
-        store.close()
-        return account
-
-    @property
-    def store(self) -> ReadingStore:
-        """The store that is open."""
-        return self.stores[-1]
-
-
-@pytest.fixture
-def ward(tmp_path: Path) -> Iterator[Ward]:
-    ward = Ward(tmp_path)
-    yield ward
-    ward.executor.shutdown()
-    ward.stop()
-
-
-def sample(rate: int = 72) -> Sample:
-    return Sample(measurements=(Measurement(147842, rate, "/min"),), frame=bytes((0, rate)), flags=("poor-signal",))
-
-
-def record(recorder: Recorder, count: int = 1, device: str = "strap-1") -> None:
-    for number in range(count):
-        recorder.record(device, sample(60 + number % 40), DECODER)
+__all__ = ["ward"]  # a fixture
 
 
 def readings_of(ward: Ward) -> list[Reading]:
@@ -636,10 +541,10 @@ async def test_fault_13_one_flipped_bit_in_every_page_is_found_or_harmless(ward:
     hashes = [pending.leaf_hash for pending in whole[1]]
     ward.stop()
     sound = ward.file.read_bytes()
-    found = 0
-    for page in range(len(sound) // 4096):
+    found, page_size = 0, int.from_bytes(sound[16:18], "big")
+    for page in range(len(sound) // page_size):
         flipped = bytearray(sound)
-        flipped[4096 * page + chance.randrange(4096)] ^= 1 << chance.randrange(8)
+        flipped[page_size * page + chance.randrange(page_size)] ^= 1 << chance.randrange(8)
         ward.file.write_bytes(flipped)
         try:
             again = await ward.start()

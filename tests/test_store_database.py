@@ -140,7 +140,7 @@ def test_fault_02_and_03_a_disk_that_fails_keeps_all_or_nothing(
     tmp_path: Path, failure: type[apsw.Error], *, lasting: bool
 ) -> None:
     """EIO and ENOSPC at every write and sync of a commit are StoreErrors; what was committed before is all there."""
-    for number in range(1, 100):
+    for number in range(1, 500):
         folder = tmp_path / f"{number}"
         folder.mkdir()
         with FailingDisk() as disk:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway import canonical, cbor, merkle, signing
 from gateway.block import Head, next_block
 from gateway.errors import StoreError
-from gateway.io.store.readings import DAMAGED_KEPT, DamagedFrame, LeafRow, ReadingStore, Signer, payload_of
+from gateway.io.store.readings import DAMAGED_KEPT, DamagedFrame, LeafRow, ReadingStore, payload_of
 from gateway.model import EventKind, Proposal
 from tests.builders import (
     CHAIN,
@@ -25,6 +25,7 @@ from tests.builders import (
     ward_chain,
 )
 from tests.disks import FailingDisk
+from tests.states import row_of
 
 FILE = "readings.db"
 
@@ -45,28 +46,18 @@ def opened(folder: Path, *, read_only: bool = False) -> ReadingStore:
     return ReadingStore(str(folder / FILE), read_only=read_only)
 
 
-def row_of(leaf: bytes, position: int, kind: str, issuer: str, sequence: int) -> LeafRow:
-    content_type = canonical.READING_TYPE if kind == "reading" else canonical.EVENT_TYPE
-    header = canonical.signer_header(content_type, key_of(issuer).kid, issuer, CHAIN)
-    prefix = signing.Signer(key_of(issuer), header).prefix
-    assert leaf.startswith(prefix)
-    return LeafRow(position, Signer(kind, issuer, prefix), sequence, leaf.removeprefix(prefix))
-
-
 def reading_rows(start: int, stop: int, device: str = DEVICE, first: int | None = None) -> list[LeafRow]:
     """Give readings at positions [start, stop), numbered from `first`, or by their places."""
     numbers = range(start + 1, stop + 1) if first is None else range(first, first + stop - start)
     return [
-        row_of(reading_leaf(make_reading(number), device), position, "reading", device, number)
+        row_of(reading_leaf(make_reading(number), device), position)
         for position, number in zip(range(start, stop), numbers, strict=True)
     ]
 
 
 def ward_rows(readings: int = 5) -> list[LeafRow]:
     """Give the leaves of `ward_chain`: genesis, an enrolment, readings."""
-    chain = ward_chain(readings)
-    events = [row_of(chain.leaves[at], at, "event", GATEWAY, at + 1) for at in (0, 1)]
-    return events + [row_of(chain.leaves[1 + n], 1 + n, "reading", DEVICE, n) for n in range(1, readings + 1)]
+    return [row_of(leaf, position) for position, leaf in enumerate(ward_chain(readings).leaves)]
 
 
 def filled(folder: Path, readings: int = 5) -> tuple[ReadingStore, Chain]:
@@ -119,6 +110,21 @@ def test_latest_are_of_one_kind_and_issuer(tmp_path: Path) -> None:
     assert [leaf.sequence for leaf in store.latest("reading", DEVICE, 10)] == [2, 1]
     assert [leaf.sequence for leaf in store.latest("event", None, 1)] == [2]
     assert store.latest("reading", "unknown", 10) == []
+    store.close()
+
+
+def test_device_with_two_keys_is_one_issuer(tmp_path: Path) -> None:
+    """A device that has signed with one key and then another has one sequence, newest first over both."""
+    store, _ = filled(tmp_path, readings=3)
+    header = canonical.signer_header(canonical.READING_TYPE, key_of(DEVICE, 2).kid, DEVICE, CHAIN)
+    payloads = [canonical.encode_reading(make_reading(number)) for number in (4, 5)]
+    rotated = [signing.sign(key_of(DEVICE, 2), header, payload) for payload in payloads]
+    store.append([row_of(leaf, 5 + at) for at, leaf in enumerate(rotated)])
+    assert [leaf.sequence for leaf in store.latest("reading", DEVICE, 4)] == [5, 4, 3, 2]
+    assert [leaf.sequence for leaf in store.latest("reading", DEVICE, 1)] == [5]
+    numbered = [store.numbered("reading", DEVICE, number) for number in (1, 5)]
+    assert [leaf.position for leaf in numbered if leaf] == [2, 6]
+    assert store.last_sequences()[DEVICE] == 5
     store.close()
 
 
@@ -314,7 +320,7 @@ def test_adopted_block_finds_its_leaves_and_moves_the_others_behind(tmp_path: Pa
     """Leaves that are not sealed here keep their order behind the block; those that it contains find their place."""
     store, chain = filled(tmp_path)
     mine = [reading_leaf(make_reading(number)) for number in range(6, 12)]
-    store.append([row_of(leaf, 7 + at, "reading", DEVICE, 6 + at) for at, leaf in enumerate(mine)])
+    store.append([row_of(leaf, 7 + at) for at, leaf in enumerate(mine)])
     foreign = [reading_leaf(make_reading(number, 99)) for number in (90, 91)]
     lost = chain.seal(foreign[0], mine[3], foreign[1], mine[0])
     store.adopt(lost.block, lost.signed, lost.hashes)
@@ -381,8 +387,9 @@ def test_reader_sees_whole_batches_while_another_process_writes(tmp_path: Path) 
     reader.close()
 
 
+LATER = reading_rows(7, 70, first=6)
 WRITES: dict[str, Callable[[ReadingStore, Proposal], None]] = {
-    "append": lambda store, _: store.append(reading_rows(7, 70, first=6)),
+    "append": lambda store, _: store.append(LATER),
     "seal": lambda store, proposal: store.seal(proposal.block, proposal.signed, proposal.hashes),
     "adopt": lambda store, proposal: store.adopt(proposal.block, proposal.signed, proposal.hashes),
     "votes": lambda store, _: store.save_votes(1, [("peer-0", b"v" * 5000)], certified=True),
@@ -394,40 +401,43 @@ WRITES: dict[str, Callable[[ReadingStore, Proposal], None]] = {
 @pytest.mark.parametrize("write", WRITES)
 def test_fault_02_and_03_every_write_is_all_or_nothing(tmp_path: Path, write: str, failure: type[apsw.Error]) -> None:
     """At whatever step of a write the disk fails, the store holds what it held or all of it; acknowledged means all."""
-    for number in range(1, 60):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        with FailingDisk() as disk:
-            store, chain = filled(folder)
-            before = contents(store)
-            lost = chain.seal(*[reading_leaf(make_reading(n)) for n in range(100, 400)])
-            disk.fail_at, disk.failure = disk.touched + number, failure
-            try:
-                WRITES[write](store, lost)
-            except StoreError:
-                acknowledged = False
-            else:
-                acknowledged = True
-            disk.fail_at = None
-            store.close()
-        after = opened(folder)
-        assert (contents(after) != before) if acknowledged else (whole(after, before, write, lost))
-        after.close()
+    store, chain = filled(tmp_path)
+    before = contents(store)
+    store.close()
+    sound = (tmp_path / FILE).read_bytes()
+    lost = chain.seal(*[reading_leaf(make_reading(number)) for number in range(100, 400)])
+    after = written_but(tmp_path, sound, write, lost)
+    for number in range(1, 500):
+        acknowledged = written_but(tmp_path, sound, write, lost, failing=(number, failure))
+        store = opened(tmp_path)
+        found = contents(store)
+        store.close()
+        assert found == after if acknowledged else found in (before, after)
         if acknowledged:
             assert number > 2, "a commit has at least a write and a sync"
             return
     pytest.fail("every write failed")
 
 
-def whole(store: ReadingStore, before: object, write: str, lost: Proposal) -> bool:
-    """Say whether a store holds what it held, or what it holds after the whole write."""
-    found = contents(store)
-    if found == before:
-        WRITES[write](store, lost)
-        return contents(store) != before
-    with pytest.raises(StoreError):
-        WRITES["append"](store, lost) if write == "append" else WRITES["seal"](store, lost)
-    return True
+def written_but(
+    folder: Path, sound: bytes, write: str, lost: Proposal, failing: tuple[int, type[apsw.Error]] | None = None
+) -> object:
+    """Write to a copy of a store, whose disk may fail at a step; give what it holds then, or None if it was refused."""
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / FILE).write_bytes(sound)
+    with FailingDisk() as disk:
+        store = opened(folder)
+        if failing:
+            disk.fail_at, disk.failure = disk.touched + failing[0], failing[1]
+        try:
+            WRITES[write](store, lost)
+            return contents(store)
+        except StoreError:
+            return None
+        finally:
+            disk.fail_at = None
+            store.close()
 
 
 @pytest.mark.parametrize("ending", ["-shm", "-wal"])
@@ -448,13 +458,9 @@ def test_fault_11_log_or_index_deleted_or_truncated(tmp_path: Path, ending: str,
         victim.unlink()
     else:
         victim.write_bytes(victim.read_bytes()[:kept_bytes])
-    found, again = [], None
-    try:
-        again = opened(killed)
-        found = [leaf.position for leaf in again.leaves(0)]
-    finally:
-        if again:
-            again.close()
+    again = opened(killed)
+    found = [leaf.position for leaf in again.leaves(0)]
+    again.close()
     assert found == list(range(len(found)))
     assert len(found) % 3 == 0
     assert len(found) == 60 or ending == "-wal"

@@ -77,10 +77,11 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
     profile = _profile(profiles, profile_name)
     if not no_reading:
         sample = asyncio.run(first_sample(profile, address, max(seconds, 20.0), config.adapter))
-        click.echo(f"first reading of {address}: {_shown(sample)}", err=as_json)
+        click.echo(printable(f"first reading of {address}: {_shown(sample)}"), err=as_json)
     if asking:
         name = name or click.prompt("name", default=_made_name(profile), err=True)
-        click.confirm(f"enrol {address} as {name}, {profile.title}?", default=True, abort=True, err=True)
+        question = printable(f"enrol {address} as {name}, {profile.title}?")
+        click.confirm(question, default=True, abort=True, err=True)
     enrolled = _enrol(state, config, cards.checked_name(name or _made_name(profile)), profile.name, address)
     if as_json:
         show_json(device_record(enrolled))
@@ -100,7 +101,7 @@ def list_(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
         for entry in devices.values():
             show_json(device_record(entry))
         return
-    rows = [(entry.id, entry.profile, printable(entry.address), entry.generation) for entry in devices.values()]
+    rows = [(entry.id, entry.profile, entry.address, entry.generation) for entry in devices.values()]
     show_table(("id", "profile", "address", "key generation"), rows)
 
 
@@ -180,7 +181,7 @@ def _ask_which(candidates: list[Candidate]) -> Candidate:
         (
             number,
             candidate.address,
-            printable(candidate.name),
+            candidate.name,
             candidate.rssi_dbm or "",
             ", ".join(candidate.profiles[:2]),
         )

@@ -1,13 +1,12 @@
 """The table of commands, each loaded when it is typed, and what becomes of their failures."""
 
-import os
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
 import click
 
+from gateway.cli.output import printable
 from gateway.errors import IomtError
 from gateway.io import logs
 
@@ -58,12 +57,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = iomt.main(list(arguments), prog_name="iomt", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("\niomt: stopped; what was asked is not done", err=True)
         return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # click's alone: whoever read our output has seen enough
         return 0
     except IomtError as error:
         return _say(error)
@@ -76,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(error: IomtError) -> int:
-    click.echo(f"iomt: {error}", err=True)
+    click.echo(f"iomt: {printable(str(error))}", err=True)
     return error.exit_code
 
 

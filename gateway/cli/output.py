@@ -46,13 +46,13 @@ gateway_state_option = state_option("/var/lib/iomt/gateway")
 
 
 def show_json(value: object) -> None:
-    """Print a value as one line of JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    """Print a value as one line of JSON, in ASCII: no terminal finds anything to obey in it."""
+    click.echo(json.dumps(value))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in aligned columns; numbers to the right."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    """Print rows in aligned columns, numbers to the right, control characters shown."""
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max([len(name), *(len(row[at]) for row in texts)]) for at, name in enumerate(columns)]
     right = [all(row[at].lstrip("-").isdigit() for row in texts) and bool(texts) for at in range(len(columns))]
     for row in [list(columns), *texts]:
@@ -64,9 +64,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def show_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one a line."""
+    """Print names and values, one a line, control characters shown."""
     for name, value in facts:
-        click.echo(f"{name:<11} {value}")
+        click.echo(f"{name:<11} {printable(str(value))}")
 
 
 def printable(text: str) -> str:

@@ -74,7 +74,7 @@ def export(state: Path, device: str, number: int | None, output: Path, as_json: 
     if as_json:
         show_json({"device": device, "sequence": sequence, "file": str(output), "bytes": len(data)})
     else:
-        click.echo(f"reading {sequence} of {device} with its receipts: {output}, {len(data)} bytes")
+        click.echo(printable(f"reading {sequence} of {device} with its receipts: {output}, {len(data)} bytes"))
 
 
 @click.command()
@@ -132,11 +132,7 @@ def _proven_facts(proven: Proven, roster: Roster) -> list[tuple[str, object]]:
     shown = values(entry["measurements"]) if "measurements" in entry else entry["kind"]
     return [
         ("verified", f"{'reading' if device else 'event'} {entry['sequence']}"),
-        *(
-            [("device", f"{printable(device.id)}, {device.profile}, key {device.public_key.hex()[:16]}")]
-            if device
-            else []
-        ),
+        *([("device", f"{device.id}, {device.profile}, key {device.public_key.hex()[:16]}")] if device else []),
         ("values", shown),
         *([("flags", ", ".join(entry["flags"]))] if entry.get("flags") else []),
         ("received", moment(entry["received_ms"])),

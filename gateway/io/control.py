@@ -58,10 +58,19 @@ def call(path: Path, request: Request) -> dict[str, Any]:
             raise Unavailable(f"{path}: the daemon did not answer in {ANSWER_LIMIT_S:g} s") from error
         except OSError as error:
             raise Unavailable(f"{path}: no daemon answers here: {error.strerror}") from error
-    answer = json.loads(line or b"{}")
+    answer = _object(line)
     if "ok" not in answer:
         raise _refusal(answer)
     return dict(answer["ok"])
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """Read a line of JSON; one that was cut off, or is no object, is empty."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gateway.errors import ConfigError
@@ -45,6 +45,8 @@ def write(path: Path, data: bytes) -> None:
         fresh.replace(path)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
         raise ConfigError(f"{path}: {error.strerror}") from error
     try:
         os.fsync(folder)
@@ -74,9 +76,14 @@ def lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}; it is made by init") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(descriptor, folder)
         yield
-    except BlockingIOError as error:
-        raise ConfigError(f"{folder}: in use by another iomt process; stop it first") from error
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(f"{folder}: in use by another iomt process; stop it first") from error

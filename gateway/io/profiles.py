@@ -16,7 +16,7 @@ def load_profiles(decoders: frozenset[str], folder: Path | None = None) -> dict[
     """
     profiles = {}
     shipped = {entry.name: entry.read_text() for entry in files(PACKAGE).iterdir() if entry.name.endswith(".toml")}
-    own = {str(path): path.read_text() for path in folder.glob("*.toml")} if folder else {}
+    own = {str(path): _read(path) for path in folder.glob("*.toml")} if folder else {}
     sources = [*sorted(shipped, key=_stem), *sorted(own, key=_stem)]
     for source in sources:
         profile = load_profile({**shipped, **own}[source], source, decoders)
@@ -28,3 +28,12 @@ def load_profiles(decoders: frozenset[str], folder: Path | None = None) -> dict[
 
 def _stem(source: str) -> str:
     return Path(source).stem
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error

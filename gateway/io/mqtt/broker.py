@@ -24,7 +24,7 @@ class Tls:
         try:
             context = ssl.create_default_context(cafile=self.ca)
             context.load_cert_chain(self.certificate, self.key)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter: a name that no file can have
             raise ConfigError(f"mutual TLS with {self.ca}, {self.certificate}, {self.key}: {error}") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         return context

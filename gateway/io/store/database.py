@@ -9,7 +9,11 @@ from gateway.errors import StoreError, VerificationError
 
 Value = int | float | str | bytes | None
 
+# A commit of one reading writes whole pages: with small ones an SD card takes 8 KB a reading at 10 a second, not 14,
+# for 16 bytes more a reading kept. The write-ahead log is folded in at 4 MB, as with SQLite's own page size.
 _PRAGMAS = (
+    "PRAGMA page_size = 1024",
+    "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA cache_size = -1024",

@@ -38,6 +38,10 @@ CREATE TABLE damaged (id INTEGER PRIMARY KEY, device TEXT NOT NULL, received_ms 
                       reason TEXT NOT NULL, frame BLOB NOT NULL);
 """
 
+_BY_POSITION = "leaf JOIN header ON id = header"
+# A CROSS JOIN keeps this order: signers, which are few, and of each its leaves in leaf_by_signer; never all leaves.
+_BY_SIGNER = "header CROSS JOIN leaf ON id = header"
+
 
 @dataclass(frozen=True, slots=True)
 class Signer:
@@ -179,16 +183,21 @@ class ReadingStore:
         """Give the latest leaves of a kind, of one issuer or of all, the newest first."""
         if issuer is None:
             return list(self._select("kind = ? ORDER BY position DESC LIMIT ?", kind, limit))
-        condition = "kind = ? AND issuer = ? ORDER BY position DESC LIMIT ?"
-        return list(self._select(condition, kind, issuer, limit))
+        found: list[StoredLeaf] = []
+        sql = "SELECT id FROM header WHERE kind = ? AND issuer = ? ORDER BY id DESC"
+        for (header,) in self._database.rows(sql, kind, issuer):
+            condition = "header = ? ORDER BY sequence DESC LIMIT ?"
+            found += self._select(condition, integer(header), limit - len(found))
+        return found
 
     def numbered(self, kind: str, issuer: str, sequence: int) -> StoredLeaf | None:
         """Give the leaf of an issuer with that sequence number, None if there is none."""
-        return next(self._select("kind = ? AND issuer = ? AND sequence = ?", kind, issuer, sequence), None)
+        condition = "kind = ? AND issuer = ? AND sequence = ?"
+        return next(self._select(condition, kind, issuer, sequence, leaves=_BY_SIGNER), None)
 
     def events(self) -> Iterator[tuple[int, Event]]:
         """Give the audit trail with positions, in the order of the tree."""
-        for leaf in self._select("kind = 'event' ORDER BY position"):
+        for leaf in self._select("kind = 'event' ORDER BY position", leaves=_BY_SIGNER):
             with undamaged(f"event {leaf.sequence}"):
                 event = canonical.decode_event(payload_of(leaf.data))
             yield leaf.position, event
@@ -294,9 +303,9 @@ class ReadingStore:
             "INSERT INTO block VALUES (?, ?, ?, ?, 0)", (block.height, block.start, block.size, proposal)
         )
 
-    def _select(self, condition: str, *values: str | int) -> Iterator[StoredLeaf]:
+    def _select(self, condition: str, *values: str | int, leaves: str = _BY_POSITION) -> Iterator[StoredLeaf]:
         columns = "position, kind, issuer, sequence, prefix, tail"
-        sql = f"SELECT {columns} FROM leaf JOIN header ON id = header WHERE {condition}"  # noqa: S608 - conditions are constants of this file
+        sql = f"SELECT {columns} FROM {leaves} WHERE {condition}"  # noqa: S608 - conditions are constants of this file
         for row in self._database.rows(sql, *values):
             yield _leaf(*row)
 
