@@ -7,6 +7,7 @@ connection, each gateway on its roster for what it lacks, and goes on asking unt
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,7 @@ class Peer:
                 tasks.create_task(self._greet(), name="greet")
                 tasks.create_task(self._send(), name="send")
                 log.info("ready", peer=self._name, epoch=self._roster.epoch, gateways=len(self._roster.gateways))
+                gc.freeze()  # as in the gateway: a full collection would hold a vote up for 10 ms
                 systemd.notify("READY=1")
         except asyncio.CancelledError:
             systemd.notify("STOPPING=1")

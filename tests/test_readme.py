@@ -53,3 +53,11 @@ def test_every_command_explains_itself() -> None:
         result = CliRunner().invoke(iomt, [name, "--help"], prog_name="iomt")
         assert result.exit_code == 0
         assert max(len(line) for line in result.output.splitlines()) <= 100
+
+
+def test_as_many_faults_are_made_as_it_says() -> None:
+    """The count of README is that of the distinct numbers of tests named test_fault_NN_..."""
+    tests = (ROOT / "tests").glob("test_*.py")
+    made = {number for path in tests for number in re.findall(r"def test_fault_(\d\d)_", path.read_text())}
+    (counted,) = re.findall(r"\*\*(\d+) faults\*\*", README)
+    assert int(counted) == len(made)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
@@ -46,7 +45,7 @@ class Commands(click.Group):
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("iomt-gateway"), prog_name="iomt")
+@click.version_option(package_name="iomt-gateway", prog_name="iomt")
 def iomt() -> None:
     """Medical sensor readings that can be proved: signed, kept, anchored to a ledger of peers."""
 
