@@ -88,6 +88,6 @@ def _table(status: dict[str, Any]) -> Group:
     for column in ("device", "link", "readings", "latest"):
         table.add_column(column, justify="right" if column == "readings" else "left", no_wrap=column != "latest")
     for device in status["devices"]:
-        name, _, link, count, _, latest = device_row(device)
+        name, link, count, _, latest = device_row(device)
         table.add_row(Text(str(name)), str(link), str(count), Text(str(latest)))
     return Group(Text(), table, Text(), Text(f"{status['readings']} readings, {_blocks(status)}"))

@@ -115,9 +115,7 @@ def status(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
         ]
     )
     click.echo()
-    show_table(
-        ("device", "profile", "link", "readings", "damaged", "latest"), [device_row(row) for row in found["devices"]]
-    )
+    show_table(("device", "link", "readings", "damaged", "latest"), [device_row(row) for row in found["devices"]])
 
 
 def load_config(state: Path) -> GatewayConfig:
@@ -129,10 +127,11 @@ def load_config(state: Path) -> GatewayConfig:
 
 
 def device_row(device: dict[str, Any]) -> tuple[object, ...]:
-    """Give a device's line of a table of status."""
-    latest = device["latest"]
-    shown = values(latest["measurements"]) if latest else device["reason"] or "nothing yet"
-    return (device["id"], device["profile"], device["state"], device["readings"], device["damaged"], shown)
+    """Give a device's line of a table of status: its latest numbers, or why there are none."""
+    measurements = device["latest"]["measurements"] if device["latest"] else []
+    numbers = [measurement for measurement in measurements if not isinstance(measurement["value"], dict)]
+    shown = values(numbers) or device["reason"] or "no number yet"
+    return (device["id"], device["state"], device["readings"], device["damaged"], shown)
 
 
 def _voters(found: dict[str, Any]) -> str:
