@@ -91,14 +91,15 @@ class Frontier:
 
     def extend(self, hashes: Sequence[bytes]) -> "Frontier":
         """Give the frontier of the tree with these leaf hashes added."""
-        size, peaks = self.size, list(self.peaks)
-        for node in hashes:
-            merged, rest = node, size
-            while rest & 1:
-                merged, rest = node_hash(peaks.pop(), merged), rest >> 1
-            peaks.append(merged)
-            size += 1
-        return Frontier(size, tuple(peaks))
+        peaks, kept, nodes, rest = list(self.peaks), [], list(hashes), self.size
+        while nodes or rest:  # level by level: the peak of this height joins in, who has no sibling is a peak
+            if rest & 1:
+                nodes.insert(0, peaks.pop())
+            if len(nodes) & 1:
+                kept.append(nodes[-1])
+            nodes = [node_hash(left, right) for left, right in zip(nodes[::2], nodes[1::2], strict=False)]
+            rest >>= 1
+        return Frontier(self.size + len(hashes), tuple(reversed(kept)))
 
     def root(self) -> bytes:
         """Give the root of the tree."""

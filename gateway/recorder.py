@@ -1,9 +1,10 @@
 """The one writer of a chain: numbers, signs and keeps leaves, and seals them into blocks.
 
-    record / note -> numbered entry, in memory -> commit -> signed leaf, durable -> seal -> proposal
+    record / note -> signed entry, in memory -> commit -> leaf at its place, durable -> seal -> proposal
 
 What is in memory is not yet taken: a leaf counts from its commit on. Everything here belongs to the event loop;
-signing and the store are the executor's one thread's, and one task alone awaits `commit`, `seal` and `adopt`.
+the store is the executor's one thread's, and one task alone awaits `commit`, `seal` and `adopt`. Signing stays with
+the hearing: it leaves the interpreter's lock to the store's thread while it lasts, and the other way round does not.
 """
 
 import asyncio
@@ -52,11 +53,11 @@ class Voice:
 
 
 class Entry(NamedTuple):
-    """What becomes a leaf: whose it is, its number, its bytes before they are signed, and when, on both clocks."""
+    """What becomes a leaf: whose it is, its number, its bytes behind the signer's prefix, and when, on both clocks."""
 
     voice: Voice
     sequence: int
-    payload: bytes
+    tail: bytes
     real_ms: int
     boot_ms: int
 
@@ -155,7 +156,7 @@ class Recorder:
     # -- recorded
 
     def record(self, device: str, sample: Sample, decoder: str) -> None:
-        """Make a reading of a sample of an enrolled device: numbered now, signed and durable after the next commit.
+        """Make a reading of a sample of an enrolled device: signed now, durable after the next commit.
 
         Raises: StoreError if the disk is too far behind.
         """
@@ -212,7 +213,7 @@ class Recorder:
     # -- kept
 
     async def commit(self) -> int:
-        """Sign what was made so far and make it durable, in one transaction; give how many leaves are durable now.
+        """Make what was signed so far durable, in one transaction; give how many leaves are durable now.
 
         Raises: StoreError if the disk refuses.
         """
@@ -232,8 +233,7 @@ class Recorder:
     def _keep(self, start: int, entries: Sequence[Entry]) -> list[Pending]:
         """Do what `commit` promises, in the store's thread."""
         rows, pending = [], []
-        for position, (voice, sequence, payload, real_ms, boot_ms) in enumerate(entries, start):
-            tail = voice.signer.sign_tail(payload)
+        for position, (voice, sequence, tail, real_ms, boot_ms) in enumerate(entries, start):
             rows.append(LeafRow(position, voice.row, sequence, tail))
             pending.append(Pending(merkle.leaf_hash(voice.row.prefix + tail), real_ms, boot_ms))
         self._store.append(rows)
@@ -296,7 +296,7 @@ class Recorder:
     def _add(self, voice: Voice, payload: bytes, real_ms: int, boot_ms: int) -> None:
         if len(self._entries) >= ENTRIES_LIMIT:
             raise StoreError(f"the disk is {ENTRIES_LIMIT} leaves behind the sensors")
-        self._entries.append(Entry(voice, voice.next_sequence, payload, real_ms, boot_ms))
+        self._entries.append(Entry(voice, voice.next_sequence, voice.signer.sign_tail(payload), real_ms, boot_ms))
         self._made += 1
         voice.next_sequence += 1
         self.on_waiting()
