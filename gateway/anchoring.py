@@ -4,17 +4,15 @@
 `keep` of the daemon takes certificates, late votes and lost blocks from here when it is their turn.
 """
 
-import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
 from gateway import signing
-from gateway.errors import Unavailable, VerificationError
-from gateway.io.mqtt import Broker, Link
+from gateway.errors import VerificationError
+from gateway.io.mqtt import Broker, Link, Outbox, Outgoing
 from gateway.ledger import messages
 from gateway.ledger.anchor import Anchor, Certified, TipPoll
 from gateway.ledger.messages import Kind, Topic
@@ -30,15 +28,6 @@ LATE_VOTES = 1024
 log = structlog.get_logger("iomt.anchoring")
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message on its way to the broker; what does not get there is due again, or asked for."""
-
-    topic: Topic
-    payload: bytes
-    retain: bool = False
-
-
 class Anchoring:
     """One gateway's chain among its peers; `wake` is called when there is something for `keep` to write."""
 
@@ -50,10 +39,10 @@ class Anchoring:
         self._poll: TipPoll | None = None
         self._next_height = 0
         self._asked = (0, 0)  # up to which height, and when again
-        self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue(OUTBOX_SIZE)
         topics = [Topic(chain, Kind.VOTE, "+"), Topic(chain, Kind.TIP, "+"), Topic(chain, Kind.ASK, "+")]
         topics.append(Topic(chain, Kind.ANSWER, chain, "+"))
         self.link = Link(broker, identity=chain, topics=[str(topic) for topic in topics], on_connected=self._connected)
+        self.outbox = Outbox(self.link, OUTBOX_SIZE)
         self.certified: deque[Certified] = deque()
         self.late: deque[tuple[int, bytes]] = deque(maxlen=LATE_VOTES)
         self.lost: deque[Proposal] = deque(maxlen=2 * messages.ANSWER_BLOCKS)
@@ -90,32 +79,22 @@ class Anchoring:
         if not self.may_seal:
             self._ask(now_ms)
         for message in self._anchor.due(now_ms):
-            self.say(Outgoing(Topic(self._chain, Kind.PROPOSAL), message))
+            self.say(Topic(self._chain, Kind.PROPOSAL), message)
 
     def say_certificate(self, certified: Certified) -> None:
         """Say that a block is final; its certificate must have been kept."""
         self.last_peers = certified.peers
         payload = messages.encode_certificate(certified.certificate)
-        self.say(Outgoing(Topic(self._chain, Kind.CERTIFICATE), payload, retain=True))
+        self.say(Topic(self._chain, Kind.CERTIFICATE), payload, retain=True)
 
     def answer(self, asker: str, proposal: bytes, hashes: list[bytes]) -> None:
         """Answer an ask with one block."""
         topic = Topic(self._chain, Kind.ANSWER, asker, self._chain)
-        self.say(Outgoing(topic, messages.encode_proposal(proposal, hashes)))
+        self.say(topic, messages.encode_proposal(proposal, hashes))
 
-    def say(self, outgoing: Outgoing) -> None:
-        """Hand a message to the outbox; where that is full it is dropped, to be due again or asked for."""
-        if not self._outbox.full():
-            self._outbox.put_nowait(outgoing)
-
-    async def send(self) -> None:
-        """Publish what is in the outbox, for ever."""
-        while True:
-            outgoing = await self._outbox.get()
-            try:
-                await self.link.publish(str(outgoing.topic), outgoing.payload, retain=outgoing.retain)
-            except Unavailable as error:
-                log.debug("not sent", topic=str(outgoing.topic), why=str(error))
+    def say(self, topic: Topic, payload: bytes, *, retain: bool = False) -> None:
+        """Say something as soon as the broker takes it; where that is long, it is dropped, to be due again."""
+        self.outbox.put(Outgoing(str(topic), payload, retain))
 
     async def listen(self) -> None:
         """Take in what peers say, for ever; what does not verify is refused with a line in the log."""
@@ -186,4 +165,4 @@ class Anchoring:
         if self._poll is not None and (self._next_height >= height or now_ms >= due_ms):
             self._asked = (self._next_height + messages.ANSWER_BLOCKS, now_ms + ASK_AGAIN_MS)
             ask = messages.encode_ask(self._next_height, self._poll.nonce)
-            self.say(Outgoing(Topic(self._chain, Kind.ASK, self._chain), ask))
+            self.say(Topic(self._chain, Kind.ASK, self._chain), ask)

@@ -97,7 +97,7 @@ class Gateway:
         async with self._tasks:
             self._start("keep", self._keep())
             self._start("link", self._anchoring.link.run())
-            self._start("send", self._anchoring.send())
+            self._start("send", self._anchoring.outbox.send())
             self._start("listen", self._anchoring.listen())
             self._start("beat", self._beat())
             self._start("control", control.serve(self._folder / CONTROL, self._command, listening.set))

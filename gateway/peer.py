@@ -17,9 +17,9 @@ from pathlib import Path
 import structlog
 
 from gateway import signing
-from gateway.errors import StoreError, Unavailable, VerificationError
+from gateway.errors import StoreError, VerificationError
 from gateway.io import signals, systemd
-from gateway.io.mqtt import Broker, Link, Message
+from gateway.io.mqtt import Broker, Link, Message, Outbox, Outgoing
 from gateway.io.store.chains import ChainStore
 from gateway.io.store.database import undamaged
 from gateway.ledger import messages
@@ -31,19 +31,11 @@ from gateway.model import Block, Proposal, Roster
 
 DATABASE = "ledger.db"
 BATCH = 64
+OUTBOX_SIZE = 4096
 ASK_AGAIN_S = 1.0
 BEAT_S = 1.0
 
 log = structlog.get_logger("iomt.peer")
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message on its way to the broker."""
-
-    topic: Topic
-    payload: bytes
-    retain: bool = False
 
 
 @dataclass(slots=True)
@@ -57,7 +49,7 @@ class Batch:
 
     def say(self, topic: Topic, payload: bytes, *, retain: bool = False) -> None:
         """Add a message to what is said."""
-        self.outgoing.append(Outgoing(topic, payload, retain))
+        self.outgoing.append(Outgoing(str(topic), payload, retain))
 
 
 class Peer:
@@ -77,7 +69,7 @@ class Peer:
         self._link = Link(
             broker, identity=name, topics=[str(topic) for topic in topics], on_connected=self._greeting.set
         )
-        self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue(4096)
+        self._outbox = Outbox(self._link, OUTBOX_SIZE)
         self._watchdog = systemd.Watchdog("judge")
 
     async def run(self) -> None:
@@ -92,7 +84,7 @@ class Peer:
                 tasks.create_task(self._link.run(), name="link")
                 tasks.create_task(self._judge(), name="judge")
                 tasks.create_task(self._greet(), name="greet")
-                tasks.create_task(self._send(), name="send")
+                tasks.create_task(self._outbox.send(), name="send")
                 log.info("ready", peer=self._name, epoch=self._roster.epoch, gateways=len(self._roster.gateways))
                 gc.freeze()  # as in the gateway: a full collection would hold a vote up for 10 ms
                 systemd.notify("READY=1")
@@ -109,7 +101,7 @@ class Peer:
         while True:
             batch = await self._together()
             for outgoing in await loop.run_in_executor(self._executor, self._handle, batch):
-                self._say(outgoing)
+                self._outbox.put(outgoing)
             self._watchdog.progress("judge")
 
     async def _together(self) -> list[Message]:
@@ -124,26 +116,13 @@ class Peer:
             batch.append(inbox.get_nowait())
         return batch
 
-    async def _send(self) -> None:
-        while True:
-            outgoing = await self._outbox.get()
-            try:
-                await self._link.publish(str(outgoing.topic), outgoing.payload, retain=outgoing.retain)
-            except Unavailable as error:
-                log.debug("not sent", topic=str(outgoing.topic), why=str(error))
-
-    def _say(self, outgoing: Outgoing) -> None:
-        """Hand a message to the outbox; where that is full it is dropped: its gateway proposes or asks again."""
-        if not self._outbox.full():
-            self._outbox.put_nowait(outgoing)
-
     async def _greet(self) -> None:
         """Ask every gateway for what is missing here, on every connection."""
         while True:
             await self._greeting.wait()
             self._greeting.clear()
             for outgoing in await asyncio.get_running_loop().run_in_executor(self._executor, self._asks):
-                self._say(outgoing)
+                self._outbox.put(outgoing)
 
     # -- in the store's thread
 

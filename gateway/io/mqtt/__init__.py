@@ -15,5 +15,6 @@ vote answers it, so every message is idempotent. Three rules bound what a broker
 from gateway.io.mqtt.broker import Broker, Tls
 from gateway.io.mqtt.connection import MESSAGE_LIMIT_BYTES, Message
 from gateway.io.mqtt.link import Inbox, Link
+from gateway.io.mqtt.outbox import Outbox, Outgoing
 
-__all__ = ["MESSAGE_LIMIT_BYTES", "Broker", "Inbox", "Link", "Message", "Tls"]
+__all__ = ["MESSAGE_LIMIT_BYTES", "Broker", "Inbox", "Link", "Message", "Outbox", "Outgoing", "Tls"]
