@@ -12,6 +12,7 @@ import pytest
 
 from gateway import signing
 from gateway.cli import main
+from gateway.io.store.readings import DamagedFrame, ReadingStore
 from gateway.model import Member
 from tests.builders import CHAIN, DEVICE, GATEWAY, MASTER, make_roster, signed_again
 from tests.commands import Typed, state, typed
@@ -147,6 +148,23 @@ def test_reading_that_is_not_certified_is_unavailable(typed: Typed, state: Path,
         result = typed("export", "--state", state, *arguments, "-o", tmp_path / "file")
         assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
     assert not (tmp_path / "file").exists()
+
+
+def test_damaged_frames_can_be_looked_at(typed: Typed, state: Path) -> None:
+    """What could not be decoded is shown as it was heard, with the reason, of all devices or of one."""
+    store = ReadingStore(str(state / "readings.db"))
+    frame = DamagedFrame(DEVICE, 1763999999003, "the heart rate is cut short", b"\x10")
+    store.keep_damaged([DamagedFrame("other-1", 1763999999002, "checksum is wrong", bytes(40)), frame])
+    store.close()
+    shown = typed("readings", "--state", state, "--damaged").out.splitlines()
+    assert [line.split()[0] for line in shown] == ["device", "other-1", DEVICE]
+    assert "the heart rate is cut short  10" in shown[2]
+    assert typed("readings", "--state", state, "--damaged", "--device", DEVICE, "--json").json == {
+        "device": DEVICE,
+        "received_ms": 1763999999003,
+        "reason": "the heart rate is cut short",
+        "frame": "10",
+    }
 
 
 def test_damaged_store_ends_with_1(typed: Typed, state: Path) -> None:

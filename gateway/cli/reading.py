@@ -1,5 +1,6 @@
 """`iomt readings`, `iomt export`, `iomt verify`: what was read, the proof of one of it, and its check offline."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gateway.cli.output import (
 from gateway.errors import ConfigError, VerificationError
 from gateway.export import transparent_reading
 from gateway.io import folder
-from gateway.io.store.readings import ReadingStore, StoredLeaf, payload_of
+from gateway.io.store.readings import DAMAGED_KEPT, DamagedFrame, ReadingStore, StoredLeaf, payload_of
 from gateway.ledger.receipt import Proven, verify_transparent
 from gateway.model import Reading, Roster
 from gateway.records import device_record, event_record, reading_record
@@ -33,10 +34,16 @@ DATABASE = "readings.db"
 @gateway_state_option
 @click.option("--device", help="Only of this device.")
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, from the end.")
+@click.option("--damaged", is_flag=True, help="The frames that could not be decoded, instead, as they were heard.")
 @as_json_option
-def readings(state: Path, device: str | None, last: int, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+def readings(state: Path, device: str | None, last: int, damaged: bool, as_json: bool) -> None:  # noqa: FBT001 - click's flags
     """Show the latest readings, oldest first; with --json one object a line."""
     store = open_store(state)
+    if damaged:
+        frames = [frame for frame in store.damaged(DAMAGED_KEPT) if device in {None, frame.device}]
+        _show_damaged(frames[:last][::-1], as_json=as_json)
+        store.close()
+        return
     leaves = store.latest("reading", device, last)[::-1]
     records = [_leaf_record(store, leaf) for leaf in leaves]
     store.close()
@@ -98,6 +105,16 @@ def verify(file: Path, roster: Path, as_json: bool) -> None:  # noqa: FBT001 - c
         show_json({"verified": True, "file": str(file), **proven_record(proven)})
     else:
         show_facts(_proven_facts(proven, members))
+
+
+def _show_damaged(frames: Sequence[DamagedFrame], *, as_json: bool) -> None:
+    if as_json:
+        for frame in frames:
+            record = {"device": frame.device, "received_ms": frame.received_ms, "reason": frame.reason}
+            show_json({**record, "frame": frame.data.hex()})
+        return
+    rows = [(frame.device, moment(frame.received_ms), frame.reason, frame.data[:16].hex(" ")) for frame in frames]
+    show_table(("device", "received", "why", "first bytes"), rows)
 
 
 def open_store(state: Path) -> ReadingStore:

@@ -214,11 +214,6 @@ class ReadingStore:
         sql = "SELECT device, received_ms, reason, frame FROM damaged ORDER BY id DESC LIMIT ?"
         return [DamagedFrame(*_row(row)) for row in self._database.rows(sql, limit)]
 
-    def damaged_counts(self) -> dict[str, int]:
-        """Give how many damaged frames are kept of each device."""
-        rows = self._database.rows("SELECT device, count(*) FROM damaged GROUP BY device")
-        return {str(device): integer(count) for device, count in rows}
-
     def size(self) -> int:
         """Give the position behind the last leaf: how far the tree goes once all is sealed."""
         sql = (
