@@ -1,9 +1,9 @@
 """The gateway put together: one event loop, one task group, named tasks, one thread for the store.
 
     device:*, radio   the sensors' frames, decoded and recorded as they come
-    keep              commits what was recorded, seals blocks, keeps votes: the one task that writes
+    keep              commits what was recorded, seals blocks, keeps certificates: the one task that writes the chain
     link, send, listen  the connection to the broker, what goes out over it, what comes in
-    beat              once a second: the clock, what is due again, damaged frames, the watchdog
+    beat              once a second: the clock, what is due again, damaged frames, late votes, the watchdog
     control           a person's commands
 
 A start is no special case: leaves that are not sealed and blocks that are not certified take the way of new ones.
@@ -27,11 +27,12 @@ from gateway.io import control, signals, systemd
 from gateway.io.clock import Clocks
 from gateway.io.mqtt import Broker
 from gateway.io.store.database import undamaged
-from gateway.io.store.readings import ReadingStore, StoredBlock
+from gateway.io.store.readings import FILE, ReadingStore, StoredBlock
+from gateway.io.store.thread import in_thread
 from gateway.ledger import messages
 from gateway.ledger.quorum import verify_block_vote
 from gateway.ledger.voting import open_proposal
-from gateway.model import Proposal, Roster
+from gateway.model import Block, Proposal, Roster
 from gateway.recorder import Recorder
 from gateway.records import device_record, reading_record
 from gateway.sources import Source, Sources
@@ -39,8 +40,6 @@ from gateway.sources import Source, Sources
 Result = TypeVar("Result")
 
 BEAT_S = 1.0
-CONTROL = "control"
-DATABASE = "readings.db"
 
 log = structlog.get_logger("iomt")
 
@@ -63,7 +62,7 @@ class Gateway:
         self._config = config
         self._roster = roster
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._store = ReadingStore(str(folder / DATABASE))
+        self._store = ReadingStore(str(folder / FILE))
         self._recorder = Recorder(self._store, self._executor, Clocks(boot), master, config.id, config.chain)
         self._sources = Sources(self._recorder, profiles, config.adapter, config.slots)
         self._work = asyncio.Event()
@@ -100,7 +99,7 @@ class Gateway:
             self._start("send", self._anchoring.outbox.send())
             self._start("listen", self._anchoring.listen())
             self._start("beat", self._beat())
-            self._start("control", control.serve(self._folder / CONTROL, self._command, listening.set))
+            self._start("control", control.serve(self._folder / control.SOCKET, self._command, listening.set))
             self._start("radio", self._sources.run_radio())
             for device in self._recorder.devices.values():
                 self._add_source(device)
@@ -194,7 +193,7 @@ class Gateway:
         log.warning("lost block taken back from peers", height=proposal.block.height)
 
     async def _keep_certificates(self) -> None:
-        """Keep certificates, durably, before they are said; then the votes that came after the quorum."""
+        """Keep certificates, durably, before they are said."""
         anchoring = self._anchoring
         while anchoring.certified:
             certified = anchoring.certified.popleft()
@@ -205,27 +204,29 @@ class Gateway:
             anchoring.say_certificate(certified)
 
     async def _keep_late_votes(self) -> None:
+        """Keep the votes that came after the quorum."""
         late = list(self._anchoring.late)
         self._anchoring.late.clear()
         if late:
             await self._in_thread(lambda: self._save_late_votes(late))
 
     def _save_late_votes(self, late: Sequence[tuple[int, bytes]]) -> None:
-        for height, signed in late:
-            self._save_late_vote(height, signed)
+        for height in sorted({height for height, _ in late}):
+            stored = self._store.block(height)
+            if stored is not None:
+                with undamaged(f"block {height}"):
+                    block = open_proposal(self._roster, stored.proposal)
+                votes = self._sound_votes(block, [signed for of, signed in late if of == height])
+                self._store.save_votes(height, votes, certified=False)
 
-    def _save_late_vote(self, height: int, signed: bytes) -> None:
-        stored = self._store.block(height)
-        if stored is None:
-            return
-        with undamaged(f"block {height}"):
-            block = open_proposal(self._roster, stored.proposal)
-        try:
-            vote = verify_block_vote(self._roster, block, signed)
-        except VerificationError as error:
-            log.warning("vote refused", height=height, why=str(error))
-        else:
-            self._store.save_votes(height, [(vote.peer, signed)], certified=False)
+    def _sound_votes(self, block: Block, late: Sequence[bytes]) -> list[tuple[str, bytes]]:
+        votes = []
+        for signed in late:
+            try:
+                votes.append((verify_block_vote(self._roster, block, signed).peer, signed))
+            except VerificationError as error:
+                log.warning("vote refused", height=block.height, why=str(error))
+        return votes
 
     async def _answer(self) -> None:
         """Answer peers that have asked for blocks."""
@@ -237,7 +238,7 @@ class Gateway:
                 self._anchoring.answer(asker, block.proposal, hashes)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        return await in_thread(self._executor, call)
 
     # -- beat
 

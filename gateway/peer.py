@@ -20,6 +20,7 @@ from gateway import signing
 from gateway.errors import StoreError, VerificationError
 from gateway.io import signals, systemd
 from gateway.io.mqtt import Broker, Link, Message, Outbox, Outgoing
+from gateway.io.store import chains
 from gateway.io.store.chains import ChainStore
 from gateway.io.store.database import undamaged
 from gateway.ledger import messages
@@ -29,7 +30,6 @@ from gateway.ledger.roster import gateway_of_chain
 from gateway.ledger.voting import Accepted, Behind, Conflict, Repeated, Tip, cast_vote, judge, open_proposal
 from gateway.model import Block, Proposal, Roster
 
-DATABASE = "ledger.db"
 BATCH = 64
 OUTBOX_SIZE = 4096
 ASK_AGAIN_S = 1.0
@@ -60,7 +60,7 @@ class Peer:
         self._roster = roster
         self._key = signing.derive_key(master, "peer", name)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._store = ChainStore(str(folder / DATABASE))
+        self._store = ChainStore(str(folder / chains.FILE))
         self._tips: dict[str, Tip] = {}
         self._asked: dict[str, tuple[int, float]] = {}
         self._behind: set[str] = set()

@@ -19,10 +19,12 @@ from gateway.clock import ClockReading, Epoch
 from gateway.config import is_name
 from gateway.devices import Device, enrolment_details, fold
 from gateway.errors import ConfigError, StoreError, VerificationError
-from gateway.io.store.database import no_tile_missing, undamaged
-from gateway.io.store.readings import LeafRow, ReadingStore, Signer, StoredLeaf, payload_of
+from gateway.io.store.database import undamaged
+from gateway.io.store.readings import LeafRow, ReadingStore, Signer
+from gateway.io.store.thread import in_thread
 from gateway.ledger.voting import sign_block
 from gateway.model import Event, EventKind, Proposal, Reading, Sample
+from gateway.tail import Pending, load_tail
 
 Result = TypeVar("Result")
 
@@ -58,14 +60,6 @@ class Entry(NamedTuple):
     voice: Voice
     sequence: int
     tail: bytes
-    real_ms: int
-    boot_ms: int
-
-
-class Pending(NamedTuple):
-    """A leaf that is durable and not sealed: its hash when it was signed, and when it was made, on both clocks."""
-
-    leaf_hash: bytes
     real_ms: int
     boot_ms: int
 
@@ -150,7 +144,7 @@ class Recorder:
     async def _load(self) -> None:
         public_keys = [self._key.public_key, *[device.public_key for device in self.devices.values()]]
         keys = {canonical.key_id(public_key): public_key for public_key in public_keys}
-        self.head, self._unsealed = await self._in_thread(lambda: load_end(self._store, self._chain, keys))
+        self.head, self._unsealed = await self._in_thread(lambda: load_tail(self._store, self._chain, keys))
         self.durable = self._next_position = self.head.frontier.size + len(self._unsealed)
 
     # -- recorded
@@ -326,66 +320,10 @@ class Recorder:
         return Voice(key, "reading", device.id, self._chain, next_sequence)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        """Call in the store's thread, and wait for its end also where this task is cancelled meanwhile.
-
-        The thread does not stop for that, and what was handed to it must not be taken for undone.
-        """
-        future = asyncio.get_running_loop().run_in_executor(self._executor, call)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait((future,))
-            future.result()
-            raise
+        return await in_thread(self._executor, call)
 
     def _salt(self) -> bytes:
         if not self._salts:
             self._salts = secrets.token_bytes(256 * SALT_SIZE)
         salt, self._salts = self._salts[:SALT_SIZE], self._salts[SALT_SIZE:]
         return salt
-
-
-def load_end(store: ReadingStore, chain: str, keys: Mapping[bytes, bytes]) -> tuple[Head, list[Pending]]:
-    """Read the end of a chain: where it was sealed up to, and the leaves behind that, whose signers' keys are given.
-
-    Raises: StoreError if the tree does not make the root that was signed last, or a leaf is missing or damaged.
-    """
-    head = _load_head(store, chain)
-    pending: list[Pending] = []
-    for leaf in store.leaves(head.frontier.size):
-        position = head.frontier.size + len(pending)
-        if leaf.position != position:
-            raise StoreError(f"leaf {position} is missing: the next one that is kept is {leaf.position}")
-        with undamaged(f"leaf {position}"):
-            pending.append(_pending(leaf, chain, keys))
-    return head, pending
-
-
-def _pending(leaf: StoredLeaf, chain: str, keys: Mapping[bytes, bytes]) -> Pending:
-    message = signing.parse(leaf.data)
-    signing.verify(message, keys.get(message.kid, b""))
-    if message.claim(canonical.SUBJECT) != chain:
-        raise StoreError(f"the store holds chain {message.claim(canonical.SUBJECT)}, the configuration says {chain}")
-    read = canonical.decode_reading if leaf.kind == "reading" else canonical.decode_event
-    return Pending(merkle.leaf_hash(leaf.data), read(message.payload or b"").at.real_ms, 0)
-
-
-def _load_head(store: ReadingStore, chain: str) -> Head:
-    last = store.last_block()
-    if last is None:
-        return Head(chain=chain)
-    with undamaged(f"block {last.height}"):
-        block = canonical.decode_block(payload_of(last.proposal))
-    if block.chain != chain:
-        raise StoreError(f"the store holds chain {block.chain}, the configuration says {chain}")
-    with no_tile_missing():
-        frontier = merkle.tile_frontier(store.tile, block.size)
-    if frontier.root() != block.root:
-        raise StoreError(f"the tree that is kept does not make the root of block {block.height}, which was signed")
-    return Head(
-        chain=chain,
-        incarnation=block.incarnation,
-        next_height=block.height + 1,
-        frontier=frontier,
-        sealed_ms=block.sealed_ms,
-    )

@@ -11,6 +11,8 @@ from typing import Self
 
 import pytest
 
+from gateway.cli.demo_processes import free_port
+
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 START_LIMIT_S = 10.0
 
@@ -21,14 +23,6 @@ set_tcp_nodelay true
 max_inflight_messages 100
 max_queued_messages 10000
 """
-
-
-def free_port() -> int:
-    """Give a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Mosquitto:

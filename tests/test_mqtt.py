@@ -15,9 +15,10 @@ import pytest
 from iotcore import Broker as Rumqttd
 from structlog.testing import capture_logs
 
+from gateway.cli.demo_processes import free_port
 from gateway.errors import ConfigError, Unavailable
 from gateway.io.mqtt import MESSAGE_LIMIT_BYTES, Broker, Link, Message, Tls
-from tests.brokers import Mosquitto, free_port, mosquitto
+from tests.brokers import Mosquitto, mosquitto
 from tests.certificates import DAY, Authority
 
 __all__ = ["mosquitto"]  # a fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from gateway.cli.demo_processes import free_port
 from gateway.cli.main import COMMANDS, iomt
-from tests.brokers import free_port
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

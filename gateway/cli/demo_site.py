@@ -10,13 +10,12 @@ from typing import Any
 
 from gateway.cli import main
 from gateway.cli.demo_processes import Processes, free_port, wait_for_port
-from gateway.cli.reading import DATABASE
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import control, folder
 from gateway.io.mqtt import Broker
+from gateway.io.store import chains, readings
 from gateway.io.store.chains import ChainStore
 from gateway.io.store.readings import ReadingStore
-from gateway.peer import DATABASE as PEER_DATABASE
 
 PEERS = ("hospital", "lab", "patients", "regulator")
 GATEWAY = "ward-3"
@@ -125,13 +124,13 @@ class Site:
     def status(self) -> dict[str, Any] | None:
         """Ask the gateway how it stands, None while it does not answer yet."""
         try:
-            return control.call(self.gateway / "control", {"do": "status"})
+            return control.call(self.gateway / control.SOCKET, {"do": "status"})
         except Unavailable:
             return None
 
     def blocks_of(self, peer: str, chain: str) -> int:
         """Give how many blocks of a chain a peer has voted for."""
-        store = ChainStore(str(self.state / peer / PEER_DATABASE), read_only=True)
+        store = ChainStore(str(self.state / peer / chains.FILE), read_only=True)
         try:
             return store.chains().get(chain, (0, 0))[0]
         finally:
@@ -139,7 +138,7 @@ class Site:
 
     def lost(self, taken: dict[str, int]) -> int:
         """Count, once all is stopped, the readings that were taken and are not kept, each once and in order."""
-        store = ReadingStore(str(self.gateway / DATABASE), read_only=True)
+        store = ReadingStore(str(self.gateway / readings.FILE), read_only=True)
         kept: dict[str, list[int]] = {}
         for leaf in store.leaves(0):
             if leaf.kind == "reading":

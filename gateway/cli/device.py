@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli import cards
-from gateway.cli.gateway import CONTROL, PROFILES, load_config
+from gateway.cli.gateway import known_profiles, load_config
 from gateway.cli.ledger import load_roster
 from gateway.cli.output import (
     as_json_option,
@@ -19,14 +19,12 @@ from gateway.cli.output import (
     show_table,
     values,
 )
-from gateway.cli.reading import DATABASE, open_store
+from gateway.cli.reading import open_store
 from gateway.config import GatewayConfig, Profile
-from gateway.decode import DECODERS
 from gateway.devices import Device, fold
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import clock, control, folder, keyring
-from gateway.io.profiles import load_profiles
-from gateway.io.store.readings import ReadingStore
+from gateway.io.store.readings import FILE, ReadingStore
 from gateway.model import Sample
 from gateway.onboarding import Candidate, find, find_ports, first_sample
 from gateway.recorder import Recorder
@@ -66,7 +64,7 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
 
     The enrolment is an event in the chain. It works while the gateway runs, and before it was ever started.
     """
-    config, profiles = load_config(state), _profiles(state)
+    config, profiles = load_config(state), known_profiles(state)
     if address is not None:  # a port's path from anywhere, a Bluetooth address as BlueZ writes it
         address = str(Path(address).absolute()) if "/" in address else address.upper()
     if name is not None:
@@ -126,7 +124,7 @@ def show(state: Path, name: str, as_json: bool) -> None:  # noqa: FBT001 - click
 @as_json_option
 def profiles_(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Show the kinds of device that are known: those that come with iomt, and yours in STATE/profiles."""
-    found = _profiles(state)
+    found = known_profiles(state)
     if as_json:
         show_json([_profile_record(profile) for profile in found.values()])
         return
@@ -196,7 +194,7 @@ def _enrol(state: Path, config: GatewayConfig, name: str, profile: str, address:
     """Enrol through the running gateway, else into its store directly: either way the same event."""
     request = {"do": "enrol", "device": name, "profile": profile, "address": address}
     try:
-        record = control.call(state / CONTROL, request)
+        record = control.call(state / control.SOCKET, request)
     except Unavailable:
         return asyncio.run(_enrol_offline(state, config, name, profile, address))
     return Device(
@@ -211,7 +209,7 @@ def _enrol(state: Path, config: GatewayConfig, name: str, profile: str, address:
 async def _enrol_offline(state: Path, config: GatewayConfig, name: str, profile: str, address: str) -> Device:
     roster, master = load_roster(state / config.roster), keyring.load_master(state)
     with folder.lock(state), ThreadPoolExecutor(1, thread_name_prefix="store") as executor:
-        store = ReadingStore(str(state / DATABASE))
+        store = ReadingStore(str(state / FILE))
         recorder = Recorder(store, executor, clock.Clocks(clock.boot_id()), master, config.id, config.chain)
         await recorder.open(roster.ledger)
         enrolled = recorder.enrol(name, profile, address)
@@ -225,10 +223,6 @@ def _enrolled(state: Path) -> dict[str, Device]:
     devices = fold(event for _, event in store.events())
     store.close()
     return devices
-
-
-def _profiles(state: Path) -> dict[str, Profile]:
-    return load_profiles(frozenset(DECODERS), state / PROFILES)
 
 
 def _profile(profiles: dict[str, Profile], name: str) -> Profile:

@@ -10,7 +10,7 @@ from gateway import signing
 from gateway.cli import cards, setup
 from gateway.cli.ledger import load_roster
 from gateway.cli.output import as_json_option, gateway_state_option, show_facts, show_json, show_table, values
-from gateway.config import GatewayConfig, load_gateway
+from gateway.config import GatewayConfig, Profile, load_gateway
 from gateway.decode import DECODERS
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import clock, control, folder, keyring, logs
@@ -18,7 +18,6 @@ from gateway.io.profiles import load_profiles
 from gateway.model import Member
 
 CONFIG = "gateway.toml"
-CONTROL = "control"
 PROFILES = "profiles"
 
 
@@ -72,7 +71,7 @@ def run(state: Path) -> None:
     if public_key not in {member.public_key for member in roster.gateways if member.chain == config.chain}:
         raise ConfigError(f"{state / config.roster}: gateway {config.id} with this key is not on it; iomt ledger admit")
     broker = setup.broker_of(config.broker, config.tls, state)
-    profiles = load_profiles(frozenset(DECODERS), state / PROFILES)
+    profiles = known_profiles(state)
 
     async def serve() -> None:
         gateway = Gateway(
@@ -97,7 +96,7 @@ def status(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Show what a running gateway is doing: devices, latest values, blocks, peers."""
     load_config(state)
     try:
-        found = control.call(state / CONTROL, {"do": "status"})
+        found = control.call(state / control.SOCKET, {"do": "status"})
     except Unavailable as error:
         raise Unavailable(
             f"the gateway of {state} is not running (iomt run, or systemctl start iomt-gateway)"
@@ -124,6 +123,15 @@ def load_config(state: Path) -> GatewayConfig:
     Raises: ConfigError if it is missing or wrong.
     """
     return load_gateway(folder.read_text(state / CONFIG), str(state / CONFIG))
+
+
+def known_profiles(state: Path) -> dict[str, Profile]:
+    """Give the kinds of device that are known: those that come with iomt, and a person's own in the state folder.
+
+    Raises: ConfigError naming the file and the key that is wrong.
+    """
+    own = {str(path): folder.read_text(path) for path in (state / PROFILES).glob("*.toml")}
+    return load_profiles(frozenset(DECODERS), own)
 
 
 def device_row(device: dict[str, Any]) -> tuple[object, ...]:

@@ -22,12 +22,10 @@ from gateway.cli.output import (
 from gateway.errors import ConfigError, VerificationError
 from gateway.export import transparent_reading
 from gateway.io import folder
-from gateway.io.store.readings import DAMAGED_KEPT, DamagedFrame, ReadingStore, StoredLeaf, payload_of
+from gateway.io.store.readings import DAMAGED_KEPT, FILE, DamagedFrame, ReadingStore, StoredLeaf, payload_of
 from gateway.ledger.receipt import Proven, verify_transparent
 from gateway.model import Reading, Roster
 from gateway.records import device_record, event_record, reading_record
-
-DATABASE = "readings.db"
 
 
 @click.command()
@@ -123,7 +121,7 @@ def open_store(state: Path) -> ReadingStore:
     Raises: ConfigError if nothing was ever kept here.
     """
     load_config(state)
-    path = state / DATABASE
+    path = state / FILE
     if not path.exists():
         raise ConfigError(f"{path}: nothing was kept here yet; iomt run starts it")
     return ReadingStore(str(path), read_only=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.errors import ConfigError, IomtError, Unavailable
 
+SOCKET = "control"
 LIMIT_BYTES = 1 << 20
 ANSWER_LIMIT_S = 10.0
 

@@ -19,6 +19,8 @@ from gateway.io.store.database import Database, integer, no_tile_missing, undama
 from gateway.ledger.voting import Conflict, Tip
 from gateway.model import Proposal
 
+FILE = "ledger.db"
+
 _SCHEMA = """
 CREATE TABLE block (chain TEXT, height INTEGER, start INTEGER NOT NULL, size INTEGER NOT NULL,
                     proposal BLOB NOT NULL, vote BLOB NOT NULL, PRIMARY KEY (chain, height)) WITHOUT ROWID;

@@ -22,6 +22,7 @@ from gateway.errors import StoreError
 from gateway.io.store.database import Database, integer, no_tile_missing, undamaged
 from gateway.model import Block, Event
 
+FILE = "readings.db"
 DAMAGED_KEPT = 1000
 
 _SCHEMA = """
