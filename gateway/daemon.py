@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import structlog
 
 from gateway.anchoring import Anchoring
-from gateway.config import GatewayConfig, Profile
+from gateway.config import GatewayConfig
 from gateway.devices import Device
 from gateway.errors import ConfigError, VerificationError
 from gateway.io import control, signals, systemd
@@ -33,6 +33,7 @@ from gateway.ledger import messages
 from gateway.ledger.quorum import verify_block_vote
 from gateway.ledger.voting import open_proposal
 from gateway.model import Block, Proposal, Roster
+from gateway.profile import Profile
 from gateway.recorder import Recorder
 from gateway.records import device_record, reading_record
 from gateway.sources import Source, Sources

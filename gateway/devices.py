@@ -7,9 +7,9 @@ device-enrolled {"device": id, "profile": name, "address": where it is reached, 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.config import Ranges
 from gateway.errors import VerificationError
 from gateway.model import Event, EventKind, Measurement, Waveform
+from gateway.profile import Ranges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

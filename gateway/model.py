@@ -43,12 +43,16 @@ class Sample:
     """What a decoder makes of one sound frame.
 
     A value that is one of the specials is no measurement; a flag `f"no-value:{code}:{special}"` says which it was.
+    `record` is the number under which the device stores it, `statement` the COSE_Sign1 of a device that signs itself,
+    not yet checked.
     """
 
     measurements: tuple[Measurement, ...]
     frame: bytes
     device_time_ms: int | None = None
     flags: tuple[str, ...] = ()
+    record: int | None = None
+    statement: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config import Profile
 from gateway.decode import DECODERS
 from gateway.errors import Unavailable
 from gateway.io import serial_port
 from gateway.model import Sample
+from gateway.profile import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def _links(
 
     radio = Radio(adapter=adapter)
     follow = radio.follow(
-        address, profile.characteristic or "", quiet_s=profile.quiet_s, on_frame=hear, on_state=change
+        address, profile.channels[0].uuid, quiet_s=profile.quiet_s, on_frame=hear, on_state=change
     )
     return [radio.run(), follow]
 

@@ -16,7 +16,6 @@ from typing import NamedTuple, Protocol, TypeVar
 from gateway import canonical, clock, merkle, signing
 from gateway.block import Head, next_block
 from gateway.clock import ClockReading, Epoch
-from gateway.config import is_name
 from gateway.devices import Device, enrolment_details, fold
 from gateway.errors import ConfigError, StoreError, VerificationError
 from gateway.io.store.database import undamaged
@@ -25,6 +24,7 @@ from gateway.io.store.thread import in_thread
 from gateway.ledger.voting import sign_block
 from gateway.model import Event, EventKind, Proposal, Reading, Sample
 from gateway.tail import Pending, load_tail
+from gateway.toml import is_name
 
 Result = TypeVar("Result")
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.config import Profile, Ranges
 from gateway.decode import DECODER_VERSIONS, DECODERS, Decoder
 from gateway.devices import Device, is_plausible
 from gateway.errors import ConfigError
 from gateway.io import serial_port
 from gateway.io.store.readings import DamagedFrame
 from gateway.model import Damaged, Sample
+from gateway.profile import Profile, Ranges
 from gateway.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Sources:
             radio = await self._radio
             await radio.follow(
                 address,
-                profile.characteristic or "",
+                profile.channels[0].uuid,
                 quiet_s=profile.quiet_s,
                 on_frame=source.hear,
                 on_state=source.change,

@@ -6,19 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.config import (
-    GatewayConfig,
-    Line,
-    PeerConfig,
-    Profile,
-    TlsFiles,
-    Vital,
-    is_name,
-    load_gateway,
-    load_peer,
-    load_profile,
-)
+from gateway.config import GatewayConfig, PeerConfig, TlsFiles, load_gateway, load_peer
 from gateway.errors import ConfigError
+from gateway.profile import Line, Profile, Vital, load_profile
+from gateway.toml import is_name
 
 GATEWAY = """
 id = "ward-3"
@@ -128,10 +119,10 @@ def test_a_peer_is_read_whole() -> None:
 def test_profiles_are_read_whole() -> None:
     """A Bluetooth and a serial profile, each with what the other has not."""
     strap, oximeter = read_profile(STRAP, "strap.toml"), read_profile(OXIMETER, "oximeter.toml")
-    assert (strap.characteristic, strap.line, strap.quiet_s) == ("2a37", None, 10.0)
+    assert (strap.channels[0].uuid, strap.line, strap.quiet_s) == ("2a37", None, 10.0)
     assert strap.vitals[0] == Vital(code=147842, unit="/min", loinc="8867-4", low=Decimal(0), high=Decimal(300))
     assert strap.ranges[147240, "ms"] == (Decimal("200.5"), Decimal(3000))
-    assert (oximeter.characteristic, oximeter.usb) == (None, ("1234:abcd",))
+    assert (oximeter.channels[0].uuid, oximeter.usb) == ("", ("1234:abcd",))
     assert oximeter.line == Line(baudrate=9600, bytesize=8, parity="N", stopbits=1)
 
 
@@ -212,7 +203,7 @@ WRONG: list[tuple[str, str, str, str]] = [
     ("gateway", 'id = "ward-3"', '"\\u001b[31m" = 1\nid = "a"', r"f: '\\x1b\[31m' is unknown"),
     ("peer", 'id = "peer-0"', 'id = "peer-0"\nchain = "c"', r"f: chain is unknown; allowed: broker, id, roster, tls"),
     ("peer", 'broker = "mqtt://127.0.0.1:1883"', "", r"f: broker is missing; allowed: a text"),
-    ("strap", 'transport = "ble"', 'transport = "wifi"', r"f: transport is 'wifi'; allowed: one of ble, serial"),
+    ("strap", 'transport = "ble"', 'transport = "wifi"', r"f: transport is 'wifi'; allowed: one of ble, advertisement, serial"),
     (
         "strap",
         'decoder = "gatt.heart_rate"',

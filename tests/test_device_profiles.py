@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import device_profiles
-from gateway.config import Profile, load_profile
+from gateway.profile import Profile, load_profile
 from gateway.decode import DECODERS
 
 FILES = sorted(Path(device_profiles.__file__).parent.glob("*.toml"))

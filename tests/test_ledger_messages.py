@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import cbor
-from gateway.config import is_name
+from gateway.toml import is_name
 from gateway.errors import VerificationError
 from gateway.ledger import messages
 from gateway.ledger.messages import Kind, Topic

@@ -6,10 +6,10 @@
 import json
 from pathlib import Path
 
-from gateway.config import is_name
 from gateway.errors import ConfigError
 from gateway.io import folder
 from gateway.model import Member
+from gateway.toml import is_name
 
 
 def checked_name(name: str) -> str:

@@ -20,13 +20,14 @@ from gateway.cli.output import (
     values,
 )
 from gateway.cli.reading import open_store
-from gateway.config import GatewayConfig, Profile
+from gateway.config import GatewayConfig
 from gateway.devices import Device, fold
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import clock, control, folder, keyring
 from gateway.io.store.readings import FILE, ReadingStore
 from gateway.model import Sample
 from gateway.onboarding import Candidate, find, find_ports, first_sample
+from gateway.profile import Profile
 from gateway.recorder import Recorder
 from gateway.records import device_record, measurement_record
 

@@ -10,12 +10,13 @@ from gateway import signing
 from gateway.cli import cards, setup
 from gateway.cli.ledger import load_roster
 from gateway.cli.output import as_json_option, gateway_state_option, show_facts, show_json, show_table, values
-from gateway.config import GatewayConfig, Profile, load_gateway
+from gateway.config import GatewayConfig, load_gateway
 from gateway.decode import DECODERS
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import clock, control, folder, keyring, logs
 from gateway.io.profiles import load_profiles
 from gateway.model import Member
+from gateway.profile import Profile
 
 CONFIG = "gateway.toml"
 PROFILES = "profiles"

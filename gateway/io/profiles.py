@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from gateway.config import Profile, load_profile
 from gateway.errors import ConfigError
+from gateway.profile import Profile, load_profile
 
 PACKAGE = "device_profiles"
 

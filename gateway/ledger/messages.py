@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway import cbor, merkle
-from gateway.config import is_name
 from gateway.errors import VerificationError
 from gateway.model import Certificate
+from gateway.toml import is_name
 
 PREFIX = "iomt/1"
 NONCE_SIZE = 16

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from gateway import canonical, cbor, signing
-from gateway.config import is_name
 from gateway.errors import VerificationError
 from gateway.model import Member, Roster
+from gateway.toml import is_name
 
 
 def default_quorum(peers: int) -> int:
