@@ -12,7 +12,7 @@ demo: .venv/.demo
 	@$(BIN)/iomt demo $(ARGS)
 
 test: .venv/.dev
-	@./systemd/debian-packages dbus-daemon mosquitto strace systemd-analyze
+	@./systemd/debian-packages dbus-daemon mosquitto strace systemd-analyze cc libsodium
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/.dev

@@ -10,6 +10,7 @@ from firmware_stubs.device import Device
 from firmware_stubs.objects import NO, YES, Interface, ObjectTree, Properties, bluez_error
 
 ADAPTER: Final = "org.bluez.Adapter1"
+MONITOR_MANAGER: Final = "org.bluez.AdvertisementMonitorManager1"
 
 _ADVERTISING_INTERVAL_S: Final = 0.1
 
@@ -17,7 +18,7 @@ _ADVERTISING_INTERVAL_S: Final = 0.1
 class Adapter:
     """A controller that is powered or not; devices that are not connected advertise while somebody discovers.
 
-    `scans` is set meanwhile.
+    `scans` is set meanwhile. Who listens passively hears every device: the patterns of a monitor are not looked at.
     """
 
     def __init__(self, tree: ObjectTree, name: str) -> None:
@@ -27,6 +28,7 @@ class Adapter:
         self._tree = tree
         self._filters: dict[str, Properties] = {}
         self._discovering: dict[str, Properties] = {}
+        self._monitors: set[tuple[str, str]] = set()
         self.scans = asyncio.Event()
 
     def publish(self) -> None:
@@ -49,8 +51,10 @@ class Adapter:
             "SetDiscoveryFilter": self._set_discovery_filter,
             "StartDiscovery": self._start_discovery,
             "StopDiscovery": self._stop_discovery,
+            "RemoveDevice": self._remove_device,
         }
-        self._tree.add(self.path, {ADAPTER: Interface(properties, methods)})
+        adapter = Interface(properties, methods, {"Powered": lambda on: self.set_power(on=on)})
+        self._tree.add(self.path, {ADAPTER: adapter, MONITOR_MANAGER: self._monitor_manager()})
 
     def set_power(self, *, on: bool) -> None:
         """Switch the controller; off drops every link and every discovery."""
@@ -75,12 +79,13 @@ class Adapter:
         for wobble_db in cycle((-1, 0, 1)):
             await asyncio.sleep(_ADVERTISING_INTERVAL_S)
             for device in self.devices:
-                if not device.connected and self._wanted(device):
+                if device.advertises and self._wanted(device):
                     device.advertise(device.peripheral.rssi_dbm + wobble_db)
 
     def client_left(self, client: str) -> None:
         """Drop the discovery and the subscriptions of a client that left the bus."""
         self._filters.pop(client, None)
+        self._monitors = {monitor for monitor in self._monitors if monitor[0] != client}
         if self._discovering.pop(client, None) is not None:
             self._rest_if_unwanted()
         for device in self.devices:
@@ -104,6 +109,30 @@ class Adapter:
             raise bluez_error("Failed", "No discovery started")
         self._rest_if_unwanted()
 
+    async def _remove_device(self, call: Message) -> None:
+        for device in self.devices:
+            if device.path == call.body[0] and device.path in self._tree:
+                device.remove()
+                return
+        raise bluez_error("DoesNotExist", "Does Not Exist")
+
+    def _monitor_manager(self) -> Interface:
+        properties = {"SupportedMonitorTypes": Variant("as", ["or_patterns"]), "SupportedFeatures": Variant("as", [])}
+        methods = {"RegisterMonitor": self._register_monitor, "UnregisterMonitor": self._unregister_monitor}
+        return Interface(properties, methods)
+
+    async def _register_monitor(self, call: Message) -> None:
+        monitor = (str(call.sender), call.body[0])
+        if monitor in self._monitors:
+            raise bluez_error("AlreadyExists", "Already Exists")
+        self._monitors.add(monitor)
+
+    async def _unregister_monitor(self, call: Message) -> None:
+        monitor = (str(call.sender), call.body[0])
+        if monitor not in self._monitors:
+            raise bluez_error("DoesNotExist", "Does Not Exist")
+        self._monitors.remove(monitor)
+
     def _rest_if_unwanted(self) -> None:
         if self._discovering:
             return
@@ -118,6 +147,8 @@ class Adapter:
 
     def _wanted(self, device: Device) -> bool:
         advertised = set(device.peripheral.advertised_uuids)
+        if self._monitors and self._powered:
+            return True
         return any(
             "UUIDs" not in wanted or not advertised.isdisjoint(wanted["UUIDs"].value)
             for wanted in self._discovering.values()

@@ -16,6 +16,7 @@ from dbus_fast.aio import MessageBus
 from firmware_stubs.adapter import Adapter
 from firmware_stubs.device import Device
 from firmware_stubs.objects import CallError, Method, ObjectTree, Reply
+from firmware_stubs.pairing import Agents
 from firmware_stubs.peripheral import Peripheral
 
 _BUS: Final = "org.freedesktop.DBus"
@@ -33,16 +34,31 @@ class Bluez:
         self._tasks: set[asyncio.Task[None]] = set()
         self._errors: list[BaseException] = []
         self._bus_end: asyncio.Task[None] | None = None
+        self._runs = asyncio.Event()
+        self._runs.set()
+        self._killed = False
+        self.agents = Agents(self._tree, self._bus.call, self._send)
         self.adapter = Adapter(self._tree, adapter)
 
     def add(self, peripheral: Peripheral) -> Device:
         """Bring a device within reach; clients see it when it is next heard."""
-        device = Device(self._tree, self.adapter.path, peripheral)
+        device = Device(self._tree, self.adapter.path, peripheral, self.agents)
         self.adapter.devices.append(device)
         return device
 
+    def hang(self) -> None:
+        """Answer and signal nothing until `resume`; what AcquireNotify's socket would have carried is lost."""
+        self._runs.clear()
+        self._tree.hung = True
+
+    def resume(self) -> None:
+        """Go on where `hang` stopped: what was asked and was to be signalled meanwhile is made good."""
+        self._tree.hung = False
+        self._runs.set()
+
     async def crash(self) -> None:
         """Leave the bus without a word to any client, as a killed bluetoothd does."""
+        self._killed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -66,6 +82,7 @@ class Bluez:
                 signature="s", body=[rule],
             )
         )  # fmt: skip
+        self.agents.publish()
         self.adapter.publish()
         await self._bus.request_name("org.bluez")
         self._start(self.adapter.advertise())
@@ -92,7 +109,7 @@ class Bluez:
             self._errors.append(error)
 
     def _send(self, message: Message) -> None:
-        if self._bus.connected:
+        if self._bus.connected and not self._killed:
             self._bus.send(message)
 
     def _receive(self, message: Message) -> bool:
@@ -100,6 +117,7 @@ class Bluez:
         if message.message_type is MessageType.SIGNAL and message.member == "NameOwnerChanged":
             name, _old_owner, new_owner = message.body
             if not new_owner:
+                self.agents.client_left(name)
                 self.adapter.client_left(name)
         if message.message_type is not MessageType.METHOD_CALL:
             return False
@@ -107,12 +125,15 @@ class Bluez:
         return True
 
     async def _answer(self, call: Message) -> None:
+        await self._runs.wait()
         try:
             reply = await self._method(call)(call) or Reply()
         except CallError as refusal:
+            await self._runs.wait()
             self._send(Message.new_error(call, refusal.name, refusal.text))
             return
         message = Message.new_method_return(call, reply.signature, list(reply.body), list(reply.unix_fds))
+        await self._runs.wait()
         with suppress(OSError):  # the bus may end meanwhile
             await self._bus.send(message)
         if reply.on_sent is not None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 
 from dbus_fast import Message, Variant
 
@@ -16,16 +19,31 @@ DESCRIPTOR = "org.bluez.GattDescriptor1"
 _FIRST_HANDLE = 0x000A
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """What a characteristic asks and tells the device that it is of.
+
+    `secure` returns once the link is encrypted, and never if it cannot be; `wrote` and `subscribed` are called when
+    the client has its answer, as the device's own answer always comes after it.
+    """
+
+    secure: Callable[[], Awaitable[None]]
+    wrote: Callable[[str, bytes], None]
+    subscribed: Callable[[str], None]
+
+
 class RemoteCharacteristic:
     """A characteristic on the bus and its subscribers: clients of StartNotify, or one socket of AcquireNotify."""
 
-    def __init__(self, tree: ObjectTree, path: str, characteristic: Characteristic, mtu: int) -> None:
+    def __init__(self, tree: ObjectTree, path: str, characteristic: Characteristic, mtu: int, owner: Owner) -> None:
         self._tree = tree
         self._path = path
         self._characteristic = characteristic
         self._mtu = mtu
+        self._owner = owner
         self._subscribers: set[str] = set()
         self._socket: socket.socket | None = None
+        self.value = characteristic.value
         self.connected = True
 
     def interface(self, service_path: str) -> Interface:
@@ -41,6 +59,7 @@ class RemoteCharacteristic:
             properties |= {"Notifying": NO, "NotifyAcquired": NO}
         methods = {
             "ReadValue": self._read_value,
+            "WriteValue": self._write_value,
             "StartNotify": self._start_notify,
             "StopNotify": self._stop_notify,
             "AcquireNotify": self._acquire_notify,
@@ -56,7 +75,7 @@ class RemoteCharacteristic:
         """Send one notification to whoever is subscribed."""
         if self._subscribers:
             self._change({"Value": Variant("ay", value)})
-        elif self._socket is not None:
+        elif self._socket is not None and not self._tree.hung:
             try:
                 self._socket.send(value)
             except BlockingIOError:
@@ -79,17 +98,27 @@ class RemoteCharacteristic:
 
     async def _read_value(self, call: Message) -> Reply:
         self._require("read", "Read not permitted")
-        value = self._characteristic.value
+        await self._secure()
+        offset = self._offset(call.body[0])
         # bluetoothd signals the value too: a subscriber sees its own read as a notification.
-        self._change({"Value": Variant("ay", value)})
-        options = call.body[0]
-        offset = options["offset"].value if "offset" in options else 0
-        return Reply(signature="ay", body=(value[offset:],))
+        self._change({"Value": Variant("ay", self.value)})
+        return Reply(signature="ay", body=(self.value[offset:],))
 
-    async def _start_notify(self, call: Message) -> None:
+    async def _write_value(self, call: Message) -> Reply:
+        data, options = call.body
+        command = "type" in options and options["type"].value == "command"
+        self._require("write-without-response" if command else "write", "Write not permitted")
+        await self._secure()
+        self.value = self.value[: self._offset(options)] + bytes(data)
+        return Reply(on_sent=partial(self._owner.wrote, self._characteristic.uuid, self.value))
+
+    async def _start_notify(self, call: Message) -> Reply:
         self._require_idle(call.sender)
+        await self._secure()
+        first = not self._subscribers
         self._subscribers.add(str(call.sender))
         self._change({"Notifying": YES})
+        return Reply(on_sent=partial(self._owner.subscribed, self._characteristic.uuid) if first else None)
 
     async def _stop_notify(self, call: Message) -> None:
         if call.sender not in self._subscribers:
@@ -100,18 +129,33 @@ class RemoteCharacteristic:
         self._require_idle(None)
         if self._subscribers:
             raise bluez_error("InProgress", "Operation already in progress")
+        await self._secure()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(0)
         theirs.settimeout(0)
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours, self._release)  # readable only when the client has closed
         self._change({"NotifyAcquired": YES})
-        # Ours to close once it was sent: while we hold their end, we never see the client close it.
-        return Reply(signature="hq", body=(0, self._mtu), unix_fds=(theirs.fileno(),), on_sent=theirs.close)
+
+        def acquired() -> None:
+            theirs.close()  # ours to close: while we hold their end, we never see the client close it
+            self._owner.subscribed(self._characteristic.uuid)
+
+        return Reply(signature="hq", body=(0, self._mtu), unix_fds=(theirs.fileno(),), on_sent=acquired)
 
     async def _read_configuration(self, _call: Message) -> Reply:
         subscribed = bool(self._subscribers) or self._socket is not None
         return Reply(signature="ay", body=(b"\x01\x00" if subscribed else b"\x00\x00",))
+
+    async def _secure(self) -> None:
+        if self._characteristic.protected:
+            await self._owner.secure()
+
+    def _offset(self, options: Properties) -> int:
+        offset: int = options["offset"].value if "offset" in options else 0
+        if offset > len(self.value):
+            raise bluez_error("InvalidOffset", "Invalid Offset")
+        return offset
 
     def _require(self, flag: str, refusal: str) -> None:
         if not self.connected:
@@ -141,17 +185,19 @@ class RemoteCharacteristic:
         self._tree.change(self._path, CHARACTERISTIC, changed)
 
 
-def publish(tree: ObjectTree, device_path: str, peripheral: Peripheral) -> dict[str, RemoteCharacteristic]:
-    """Show every service of the peripheral on the bus and return its characteristics by UUID."""
+def publish(
+    tree: ObjectTree, device_path: str, peripheral: Peripheral, owner: Owner, *, shift: int = 0
+) -> dict[str, RemoteCharacteristic]:
+    """Show every service of the peripheral on the bus, `shift` handles on; return its characteristics by UUID."""
     published = {}
-    handle = _FIRST_HANDLE
+    handle = _FIRST_HANDLE + shift
     for service in peripheral.services:
         service_path = f"{device_path}/service{handle:04x}"
         tree.add(service_path, {SERVICE: _service(service.uuid, device_path)})
         handle += 1
         for characteristic in service.characteristics:
             path = f"{service_path}/char{handle:04x}"
-            remote = RemoteCharacteristic(tree, path, characteristic, peripheral.mtu)
+            remote = RemoteCharacteristic(tree, path, characteristic, peripheral.mtu, owner)
             tree.add(path, {CHARACTERISTIC: remote.interface(service_path)})
             if characteristic.notifies:
                 tree.add(f"{path}/desc{handle + 2:04x}", {DESCRIPTOR: remote.descriptor()})

@@ -2,8 +2,9 @@
 
     python -m firmware_stubs.line --folder DIR --sensor nonin_df2:usb-Nonin_Medical_OEM_III_SIM001-if00:ppg_long
 
-DIR stands for /dev/serial/by-id: DIR/<name> is a symbolic link to the port. When every port can be opened, one line
-of JSON says so, `{"ports": {"<name>": "DIR/<name>"}}`; SIGTERM or SIGINT unplugs them all and ends it with code 0.
+DIR stands for /dev/serial/by-id: DIR/<name> is a symbolic link to the port. A scenario, such as "fever", may stand in
+the recording's place. When every port can be opened, one line of JSON says so, `{"ports": {"<name>": "DIR/<name>"}}`;
+SIGTERM or SIGINT unplugs them all and ends it with code 0.
 """
 
 import argparse
@@ -24,24 +25,50 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Protocol, Self
 
-from firmware_stubs.nonin import NoninDf2
-from firmware_stubs.people import RECORDINGS, Person
+from firmware_stubs.contec import Cms50d, Cms50e
+from firmware_stubs.masimo import MasimoRad8
+from firmware_stubs.nonin import NoninDf2, NoninDf7, NoninDf8
+from firmware_stubs.physiology import WEARERS, Wearer, wearer
+from firmware_stubs.uart import mishear
 
 # What a Linux serial driver keeps for a reader that is slow; more is lost, as on a real line.
 _NEAR_BUFFER_BYTES: Final = 4095
 _BYTE_S: Final = 10 / 9600
+# How long a sensor lets a command wait.
+_ANSWER_S: Final = 0.05
+_READ_BYTES: Final = 4096
+# Bits a second by what termios calls them.
+_SPEEDS: Final = {
+    value: int(name[1:]) for name, value in vars(termios).items() if name[0] == "B" and name[1:].isdecimal()
+}
 
 
 class Sensor(Protocol):
-    """A sensor that talks without being asked."""
+    """A sensor at the far side of a line."""
 
-    frame_period_ms: float
+    @property
+    def baudrate(self) -> int:
+        """How fast it talks and listens, in bits a second."""
+
+    @property
+    def frame_period_ms(self) -> float:
+        """How long it is from one frame to the next."""
 
     def next_frame(self) -> bytes:
-        """Return what the sensor says next."""
+        """Return what the sensor says next, which may be nothing."""
+
+    def received(self, data: bytes) -> bytes:
+        """Take what arrived from the near side, and return the answer."""
 
 
-SENSORS: Final[Mapping[str, Callable[[Person], Sensor]]] = {"nonin_df2": NoninDf2}
+SENSORS: Final[Mapping[str, Callable[[Wearer], Sensor]]] = {
+    "nonin_df2": NoninDf2,
+    "nonin_df7": NoninDf7,
+    "nonin_df8": NoninDf8,
+    "cms50d": Cms50d,
+    "cms50e": Cms50e,
+    "masimo": MasimoRad8,
+}
 
 
 class Line:
@@ -51,12 +78,14 @@ class Line:
     be written while nobody has opened the port (Linux answers EIO otherwise).
 
     Switches: `noise_bytes` random bytes go before each thing sent (the same ones in every run), and
-    `is_dribbling` makes `play` send byte by byte at 9600 baud's pace.
+    `is_dribbling` makes `play` send byte by byte at 9600 baud's pace. `baudrate` is what the sensor talks at: where
+    the near side is set to another speed, garbage arrives, the same for the same bytes; None fits every speed.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.noise_bytes = 0
         self.is_dribbling = False
+        self.baudrate: int | None = None
         self._random = random.Random(name)  # noqa: S311 -- noise that a test can repeat, no secret
         self._folder = folder
         self._far = self._near = -1
@@ -104,11 +133,30 @@ class Line:
         if self._near < 0:
             return 0
         sent = self._random.randbytes(self.noise_bytes) + data
+        near_baud = self._near_baudrate()
+        if self.baudrate is not None and near_baud != self.baudrate:
+            sent = mishear(sent, sent_baud=self.baudrate, heard_baud=near_baud)
         room = max(0, _NEAR_BUFFER_BYTES - self._waiting_bytes())
         try:
             return os.write(self._far, sent[:room])
         except BlockingIOError:
             return 0
+
+    def receive(self) -> bytes:
+        """Return what the near side has written since, as the sensor hears it; nothing while unplugged."""
+        if self._near < 0:
+            return b""
+        try:
+            written = os.read(self._far, _READ_BYTES)
+        except BlockingIOError:
+            return b""
+        near_baud = self._near_baudrate()
+        if self.baudrate is None or near_baud == self.baudrate:
+            return written
+        return mishear(written, sent_baud=near_baud, heard_baud=self.baudrate)
+
+    def _near_baudrate(self) -> int:
+        return _SPEEDS[termios.tcgetattr(self._near)[5]]
 
     def _waiting_bytes(self) -> int:
         count = array.array("i", [0])
@@ -117,24 +165,43 @@ class Line:
 
 
 async def play(sensor: Sensor, line: Line, *, speed: float = 1.0) -> NoReturn:
-    """Send the sensor's frames when they are due, `speed` times as fast as the real one, until cancelled."""
+    """Send the sensor's frames when they are due, `speed` times as fast as the real one, until cancelled.
+
+    What the near side writes is answered within a twentieth of a second.
+    """
     loop = asyncio.get_running_loop()
+    line.baudrate = sensor.baudrate
     due_s = loop.time()
     while True:
-        await asyncio.sleep(due_s - loop.time())
-        frame = sensor.next_frame()
-        if line.is_dribbling:
-            for byte in frame:
-                line.send(bytes((byte,)))
-                await asyncio.sleep(_BYTE_S / speed)
-        else:
-            line.send(frame)
+        while (wait_s := due_s - loop.time()) > _ANSWER_S:
+            await asyncio.sleep(_ANSWER_S)
+            _answer(sensor, line)
+        await asyncio.sleep(wait_s)
+        _answer(sensor, line)
+        await _send(sensor.next_frame(), line, speed)
         due_s += sensor.frame_period_ms / 1000 / speed
+
+
+def _answer(sensor: Sensor, line: Line) -> None:
+    heard = line.receive()
+    answer = sensor.received(heard) if heard else b""
+    if answer:
+        line.send(answer)
+
+
+async def _send(frame: bytes, line: Line, speed: float) -> None:
+    if not line.is_dribbling:
+        if frame:
+            line.send(frame)
+        return
+    for byte in frame:
+        line.send(bytes((byte,)))
+        await asyncio.sleep(_BYTE_S / speed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Socket:
-    """What to plug in: the kind of sensor, the name of its port, the recording of its wearer."""
+    """What to plug in: the kind of sensor, the name of its port, who wears it: a recording or a scenario."""
 
     kind: str
     name: str
@@ -152,8 +219,8 @@ class Socket:
             raise ValueError(f"no kind of sensor {kind!r}; there are {', '.join(SENSORS)}")
         if not name or "/" in name:
             raise ValueError(f"{name!r} is no name of a port: KIND:NAME:RECORDING")
-        if recording not in RECORDINGS:
-            raise ValueError(f"no recording {recording!r}; there are {', '.join(RECORDINGS)}")
+        if recording not in WEARERS:
+            raise ValueError(f"no recording {recording!r}; there are {', '.join(WEARERS)}")
         return cls(kind=kind, name=name, recording=recording)
 
 
@@ -166,7 +233,7 @@ async def simulate(folder: Path, sockets: Sequence[Socket], *, speed: float) -> 
         lines = [plugged_in.enter_context(Line(folder, socket.name)) for socket in sockets]
         async with asyncio.TaskGroup() as playing:
             tasks = [
-                playing.create_task(play(SENSORS[socket.kind](Person(socket.recording)), line, speed=speed))
+                playing.create_task(play(SENSORS[socket.kind](wearer(socket.recording)), line, speed=speed))
                 for socket, line in zip(sockets, lines, strict=True)
             ]
             ports = {line.path.name: str(line.path) for line in lines}

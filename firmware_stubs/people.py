@@ -14,6 +14,8 @@ from importlib import resources
 from itertools import cycle
 from typing import Final
 
+from firmware_stubs.scenarios import REST, Body, body_at
+
 RECORDINGS: Final = ("ppg_rest_25s", "ppg_2min", "ppg_long")
 
 _REMEMBERED_BEATS: Final = 8
@@ -29,14 +31,22 @@ def intervals_ms(recording: str) -> Iterator[int]:
     return cycle(_read_intervals(recording))
 
 
-def pleth_at(phase: float) -> int:
-    """Return the pleth (0 to 255) at a phase of the beat (0 to 1): a steep rise, a decay, a dicrotic wave in it."""
+def height_at(phase: float) -> float:
+    """Return the pulse's height (0 to 1) at a phase of the beat (0 to 1): a steep rise, a decay, a dicrotic wave."""
     if phase < _UPSTROKE_END:
-        height = (1 - math.cos(math.pi * phase / _UPSTROKE_END)) / 2
-    else:
-        dicrotic = math.exp(-(((phase - _NOTCH_END) / 0.06) ** 2))
-        height = ((1 - phase) / (1 - _UPSTROKE_END)) ** 1.5 + 0.15 * dicrotic
+        return (1 - math.cos(math.pi * phase / _UPSTROKE_END)) / 2
+    dicrotic = math.exp(-(((phase - _NOTCH_END) / 0.06) ** 2))
+    return float(((1 - phase) / (1 - _UPSTROKE_END)) ** 1.5) + 0.15 * dicrotic
+
+
+def pleth_of(height: float) -> int:
+    """Return the pleth (0 to 255) that a pulse of some height gives; it fits up to a height of 1.15."""
     return round(32 + 190 * height)
+
+
+def pleth_at(phase: float) -> int:
+    """Return the pleth (0 to 255) at a phase of the beat (0 to 1)."""
+    return pleth_of(height_at(phase))
 
 
 class Person:
@@ -86,9 +96,19 @@ class Person:
         return (self._now_ms - self._beat_start_ms) / self._beat_ms
 
     @property
+    def height(self) -> float:
+        """The height of the pulse now, 0 to 1."""
+        return height_at(self.phase)
+
+    @property
     def pleth(self) -> int:
         """The pleth now, 0 to 255."""
-        return pleth_at(self.phase)
+        return pleth_of(self.height)
+
+    @property
+    def body(self) -> Body:
+        """The body now, which was not recorded: that of a patient at rest."""
+        return body_at(REST, self._now_ms)
 
     def _end_beat(self) -> None:
         self._past_ms.append(self._beat_ms)

@@ -2,8 +2,8 @@
 
     python -m firmware_stubs.radio --folder DIR --sensor heart_rate:C0:FF:EE:00:00:01:ppg_2min
 
-prints {"bus": "unix:path=DIR/bus"} when a client may connect, and runs until SIGTERM or SIGINT. Exit codes:
-0 stopped, 2 wrong usage, 3 the bus cannot be had or died.
+prints {"bus": "unix:path=DIR/bus"} when a client may connect, and runs until SIGTERM or SIGINT. A scenario, such as
+"fever", may stand in the recording's place. Exit codes: 0 stopped, 2 wrong usage, 3 the bus cannot be had or died.
 """
 
 import argparse
@@ -19,17 +19,17 @@ from typing import Final
 
 from firmware_stubs.bluez import Bluez
 from firmware_stubs.bus import BusError, PrivateBus
-from firmware_stubs.people import RECORDINGS, Person
+from firmware_stubs.physiology import WEARERS, wearer
 from firmware_stubs.sensors import SENSORS, wear
 
 _SENSOR: Final = re.compile(
-    rf"(?P<kind>{'|'.join(SENSORS)}):(?P<address>(?:[0-9A-F]{{2}}:){{5}}[0-9A-F]{{2}}):(?P<recording>{'|'.join(RECORDINGS)})"
+    rf"(?P<kind>{'|'.join(SENSORS)}):(?P<address>(?:[0-9A-F]{{2}}:){{5}}[0-9A-F]{{2}}):(?P<recording>{'|'.join(WEARERS)})"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worn:
-    """A sensor to simulate: its kind in SENSORS, its address, whose heart it hears."""
+    """A sensor to simulate: its kind in SENSORS, its address, who wears it."""
 
     kind: str
     address: str
@@ -45,7 +45,7 @@ def parse_worn(text: str) -> Worn:
     if match is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not KIND:AA:BB:CC:DD:EE:FF:RECORDING with a kind of {', '.join(SENSORS)}"
-            f" and a recording of {', '.join(RECORDINGS)}"
+            f" and a recording of {', '.join(WEARERS)}"
         )
     return Worn(**match.groupdict())
 
@@ -63,7 +63,7 @@ async def serve(bus: PrivateBus, sensors: Sequence[Worn], *, speed: float) -> No
         for worn in sensors:
             sensor = SENSORS[worn.kind]
             device = bluez.add(sensor.peripheral(worn.address))
-            running.append(tasks.create_task(wear(device, sensor, Person(worn.recording), speed=speed)))
+            running.append(tasks.create_task(wear(device, sensor, wearer(worn.recording), speed=speed)))
         sys.stdout.write(json.dumps({"bus": bus.address}) + "\n")
         sys.stdout.flush()
         await stopped.wait()

@@ -49,6 +49,7 @@ ISSUER, SUBJECT, ISSUED_AT = 1, 2, 6
 RECEIPTS, TREE_ALG, TREE_PROOFS = 394, 395, 396
 POSITION = -70001
 EDDSA, ED25519 = -8, -19
+ES256, ESP256 = -7, -9
 RFC9162_SHA256 = 1
 
 Value = TypeVar("Value")
@@ -72,14 +73,9 @@ def encode_reading(reading: Reading) -> bytes:
         _READING_HEADS[optional] + head(0, reading.sequence),
         b"\x03" + integer(at.real_ms),
         b"\x04\x82" + head(0, at.epoch) + head(0, at.monotonic_ms),
-        b"\x05" + head(4, len(reading.measurements)),
+        b"\x05" + encode_measurements(reading.measurements),
+        b"\x06" + byte_string(frame) + b"\x07" + text_string(reading.decoder),
     ]
-    for measurement in reading.measurements:
-        value = measurement.value
-        parts.append(b"\x83" + head(0, measurement.code))
-        parts.append(integer(value) if type(value) is int else _value(value))
-        parts.append(text_string(measurement.unit))
-    parts.append(b"\x06" + byte_string(frame) + b"\x07" + text_string(reading.decoder))
     if reading.device_time_ms is not None:
         parts.append(b"\x08" + integer(reading.device_time_ms))
     if reading.flags:
@@ -101,7 +97,7 @@ def decode_reading(payload: bytes) -> Reading:
         lambda: Reading(
             sequence=_natural(fields[2]),
             at=_instant(fields),
-            measurements=tuple(_decoded_measurement(item) for item in _of(list, fields[5])),
+            measurements=tuple(decode_measurement(item) for item in _of(list, fields[5])),
             frame=_of_size(range(FRAME_LIMIT + 1), fields[6]),
             decoder=_of(str, fields[7]),
             device_time_ms=None if 8 not in fields else _of(int, fields[8]),
@@ -110,6 +106,33 @@ def decode_reading(payload: bytes) -> Reading:
             statement=None if 11 not in fields else _of(bytes, fields[11]),
         ),
     )
+
+
+def encode_measurements(measurements: tuple[Measurement, ...]) -> bytes:
+    """Give the bytes of field 5: 72, 72.0 and 72.00 are equal as numbers and different bytes."""
+    parts = [head(4, len(measurements))]
+    for measurement in measurements:
+        value = measurement.value
+        parts.append(b"\x83" + head(0, measurement.code))
+        parts.append(integer(value) if type(value) is int else _value(value))
+        parts.append(text_string(measurement.unit))
+    return b"".join(parts)
+
+
+def decode_measurement(item: object) -> Measurement:
+    """Read a measurement of a decoded reading, or of what a device signed.
+
+    Raises: TypeError or ValueError if it is of another form.
+    """
+    code, value, unit = _of(list, item)
+    if isinstance(value, Mapping):
+        if value.keys() != {1, 2, 3}:
+            raise ValueError("a waveform has the keys 1, 2 and 3")
+        samples = tuple(_of(int, sample) for sample in _of(list, value[3]))
+        value = Waveform(period_ns=_natural(value[1]), scale=_of(int, value[2]), samples=samples)
+    elif not isinstance(value, Decimal):
+        value = _of(int, value)
+    return Measurement(_natural(code), value, _of(str, unit))
 
 
 def encode_event(event: Event) -> bytes:
@@ -288,18 +311,6 @@ def _value(value: int | Decimal | Waveform) -> bytes:
     if isinstance(value, Waveform):
         return cbor2.dumps({1: value.period_ns, 2: value.scale, 3: value.samples})
     return fraction(str(value)) if isinstance(value, Decimal) else integer(value)
-
-
-def _decoded_measurement(item: object) -> Measurement:
-    code, value, unit = _of(list, item)
-    if isinstance(value, Mapping):
-        if value.keys() != {1, 2, 3}:
-            raise ValueError("a waveform has the keys 1, 2 and 3")
-        samples = tuple(_of(int, sample) for sample in _of(list, value[3]))
-        value = Waveform(period_ns=_natural(value[1]), scale=_of(int, value[2]), samples=samples)
-    elif not isinstance(value, Decimal):
-        value = _of(int, value)
-    return Measurement(_natural(code), value, _of(str, unit))
 
 
 def _member(member: Member) -> list[object]:

@@ -22,8 +22,8 @@ import structlog
 from gateway.anchoring import Anchoring
 from gateway.config import GatewayConfig
 from gateway.devices import Device
-from gateway.errors import ConfigError, VerificationError
-from gateway.io import control, signals, systemd
+from gateway.errors import ConfigError, Unavailable, VerificationError
+from gateway.io import control, keyring, signals, systemd
 from gateway.io.clock import Clocks
 from gateway.io.mqtt import Broker
 from gateway.io.store.database import undamaged
@@ -35,7 +35,7 @@ from gateway.ledger.voting import open_proposal
 from gateway.model import Block, Proposal, Roster
 from gateway.profile import Profile
 from gateway.recorder import Recorder
-from gateway.records import device_record, reading_record
+from gateway.records import device_record, known_of
 from gateway.sources import Source, Sources
 
 Result = TypeVar("Result")
@@ -85,6 +85,10 @@ class Gateway:
             systemd.notify("STOPPING=1")
             await self._recorder.commit()
             log.info("stopped", durable=await self._in_thread(self._store.size))
+        except ExceptionGroup as group:
+            if group.subgroup(Unavailable) is not None:  # the radio gave up; the disk did not
+                await self._recorder.commit()
+            raise
         finally:
             await self._in_thread(self._store.close)
             self._executor.shutdown()
@@ -103,7 +107,7 @@ class Gateway:
             self._start("control", control.serve(self._folder / control.SOCKET, self._command, listening.set))
             self._start("radio", self._sources.run_radio())
             for device in self._recorder.devices.values():
-                self._add_source(device)
+                await self._add_source(device)
             await listening.wait()
             log.info(
                 "ready", gateway=self._config.id, devices=len(self._recorder.devices), durable=self._recorder.durable
@@ -114,9 +118,10 @@ class Gateway:
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.create_task(work, name=name)
 
-    def _add_source(self, device: Device) -> None:
-        source = self._sources.add(device)
+    async def _add_source(self, device: Device) -> Source:
+        source = await self._sources.add(device, keyring.load_bind_key(self._folder, device.id))
         self._start(f"device:{device.id}", self._sources.follow(source))
+        return source
 
     # -- keep
 
@@ -248,6 +253,7 @@ class Gateway:
         while True:
             await asyncio.sleep(BEAT_S)
             self._recorder.check_clock()
+            self._sources.look()
             frames = self._sources.take_damaged()
             if frames:
                 await self._in_thread(lambda: self._store.keep_damaged(frames))  # noqa: B023 - awaited here
@@ -261,16 +267,18 @@ class Gateway:
         match request:
             case {"do": "status"}:
                 return self._status()
-            case {"do": "enrol", "device": str(name), "profile": str(profile), "address": str(address)}:
-                return await self._enrol(name, profile, address)
+            case {"do": "enrol", "device": str(), "profile": str(), "address": str()}:
+                return await self._enrol(request)
             case _:
                 raise ConfigError(f"unknown command {request.get('do')!r}; allowed: status, enrol")
 
-    async def _enrol(self, name: str, profile: str, address: str) -> dict[str, Any]:
+    async def _enrol(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        name, profile = request["device"], request["profile"]
         self._sources.profile(profile)
-        device = self._recorder.enrol(name, profile, address)
+        device = self._recorder.enrol(name, profile, request["address"], known_of(request))
         await self._recorder.committed()
-        self._add_source(device)
+        source = await self._add_source(device)
+        source.take_first([(str(uuid), bytes.fromhex(frame)) for uuid, frame in request.get("heard", ())])
         log.info("device enrolled", device=name, profile=profile)
         return device_record(device)
 
@@ -289,18 +297,5 @@ class Gateway:
             "peers": [member.id for member in self._roster.peers],
             "quorum": self._roster.quorum,
             "epoch": self._roster.epoch,
-            "devices": [self._device_status(name, source) for name, source in self._sources.by_device.items()],
-        }
-
-    def _device_status(self, name: str, source: Source) -> dict[str, Any]:
-        latest = self._recorder.latest.get(name)
-        return {
-            "id": name,
-            "profile": source.profile.name,
-            "state": source.state,
-            "reason": source.reason,
-            "readings": self._recorder.readings(name),
-            "damaged": source.damaged,
-            "without_value": source.empty,
-            "latest": reading_record(latest) if latest else None,
+            "devices": [source.status() for source in self._sources.by_device.values()],
         }

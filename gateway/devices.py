@@ -1,7 +1,9 @@
 """The registry of devices, folded from the events in the chain: there is no other list of them.
 
-device-enrolled {"device": id, "profile": name, "address": where it is reached, "public-key": bytes,
-                 "generation": n}
+device-enrolled {"device": id, "profile": name, "address": where it is reached, "public-key": bytes, "generation": n,
+                 ? "sensor-key": bytes,            ; of a device that signs its own statements
+                 ? "bond": "authenticated" / ...,  ; how a Bluetooth link was bonded at onboarding
+                 ? "manufacturer", "model", "serial", "firmware", "hardware", "software", ...: what it said of itself}
 """
 
 from collections.abc import Iterable
@@ -21,17 +23,39 @@ class Device:
     address: str
     public_key: bytes
     generation: int
+    sensor_key: bytes | None = None
+    bond: str = ""
+    information: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What onboarding learnt of a device beyond its address: see `Device`."""
+
+    sensor_key: bytes | None = None
+    bond: str = ""
+    information: tuple[tuple[str, str], ...] = ()
+
+
+NOTHING_KNOWN = Known()
+_KEYS = frozenset(("device", "profile", "address", "public-key", "generation", "sensor-key", "bond"))
 
 
 def enrolment_details(device: Device) -> dict[str, int | str | bytes | bool]:
     """Give the details of the event that enrols a device."""
-    return {
+    details: dict[str, int | str | bytes | bool] = {
+        **dict(device.information),
         "device": device.id,
         "profile": device.profile,
         "address": device.address,
         "public-key": device.public_key,
         "generation": device.generation,
     }
+    if device.sensor_key is not None:
+        details["sensor-key"] = device.sensor_key
+    if device.bond:
+        details["bond"] = device.bond
+    return details
 
 
 def enrolled_device(event: Event) -> Device:
@@ -39,16 +63,27 @@ def enrolled_device(event: Event) -> Device:
 
     Raises: VerificationError if a detail is missing or of another type.
     """
-    details = event.details
-    match {key: details.get(key) for key in ("device", "profile", "address", "public-key", "generation")}:
+    details = {"sensor-key": None, "bond": "", **event.details}
+    match details:
         case {
             "device": str(name),
             "profile": str(profile),
             "address": str(address),
             "public-key": bytes(public_key),
             "generation": int(generation),
+            "sensor-key": (bytes() | None) as sensor_key,
+            "bond": str(bond),
         }:
-            return Device(id=name, profile=profile, address=address, public_key=public_key, generation=generation)
+            return Device(
+                id=name,
+                profile=profile,
+                address=address,
+                public_key=public_key,
+                generation=generation,
+                sensor_key=sensor_key,
+                bond=bond,
+                information=tuple((key, str(details[key])) for key in sorted(details.keys() - _KEYS)),
+            )
         case _:
             raise VerificationError(f"enrolment {event.sequence} is incomplete")
 

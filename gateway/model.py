@@ -93,6 +93,7 @@ class EventKind(StrEnum):
     GENESIS = "genesis"
     CLOCK = "clock"
     DEVICE_ENROLLED = "device-enrolled"
+    GAP = "gap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

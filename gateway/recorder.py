@@ -11,20 +11,22 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from gateway import canonical, clock, merkle, signing
 from gateway.block import Head, next_block
 from gateway.clock import ClockReading, Epoch
-from gateway.devices import Device, enrolment_details, fold
+from gateway.devices import NOTHING_KNOWN, Device, Known, enrolment_details, fold
 from gateway.errors import ConfigError, StoreError, VerificationError
 from gateway.io.store.database import undamaged
-from gateway.io.store.readings import LeafRow, ReadingStore, Signer
+from gateway.io.store.readings import LeafRow, ReadingStore, payload_of
 from gateway.io.store.thread import in_thread
 from gateway.ledger.voting import sign_block
 from gateway.model import Event, EventKind, Proposal, Reading, Sample
+from gateway.presence import Gap, lasting_gaps
 from gateway.tail import Pending, load_tail
 from gateway.toml import is_name
+from gateway.voice import Entry, Voice
 
 Result = TypeVar("Result")
 
@@ -40,28 +42,6 @@ class Clocks(Protocol):
 
     def times(self) -> tuple[int, int]:
         """Give wall clock and monotonic clock, in ms: the quick look."""
-
-
-class Voice:
-    """One signer of leaves: a device, or the gateway itself for events."""
-
-    __slots__ = ("next_sequence", "row", "signer")
-
-    def __init__(self, key: signing.Key, kind: str, issuer: str, chain: str, next_sequence: int) -> None:
-        content_type = canonical.READING_TYPE if kind == "reading" else canonical.EVENT_TYPE
-        self.signer = signing.Signer(key, canonical.signer_header(content_type, key.kid, issuer, chain))
-        self.row = Signer(kind, issuer, self.signer.prefix)
-        self.next_sequence = next_sequence
-
-
-class Entry(NamedTuple):
-    """What becomes a leaf: whose it is, its number, its bytes behind the signer's prefix, and when, on both clocks."""
-
-    voice: Voice
-    sequence: int
-    tail: bytes
-    real_ms: int
-    boot_ms: int
 
 
 class Recorder:
@@ -90,7 +70,7 @@ class Recorder:
         self.head = Head(chain=chain)
         self.durable = 0
         self.devices: dict[str, Device] = {}
-        self.latest: dict[str, Reading] = {}
+        self.gaps: dict[str, Gap] = {}  # that had not ended when it was opened, by device
 
     @property
     def unsealed(self) -> int:
@@ -114,6 +94,11 @@ class Recorder:
         """Give the wall clock."""
         return self._clocks.times()[0]
 
+    @property
+    def is_synchronised(self) -> bool:
+        """Say whether the wall clock is synchronised, as last seen."""
+        return self._epoch.synchronised
+
     def boot_ms(self) -> int:
         """Give the monotonic clock."""
         return self._clocks.times()[1]
@@ -131,6 +116,7 @@ class Recorder:
         self._events.next_sequence = last.get(self._gateway, 0) + 1
         with undamaged("the audit trail"):
             self.devices = fold(event for _, event in events)
+            self.gaps = lasting_gaps(event for _, event in events)
             epoch = clock.last_epoch(event for _, event in events)
         for device in self.devices.values():
             self._voices[device.id] = self._voice(device, last.get(device.id, 0) + 1)
@@ -147,9 +133,15 @@ class Recorder:
         self.head, self._unsealed = await self._in_thread(lambda: load_tail(self._store, self._chain, keys))
         self.durable = self._next_position = self.head.frontier.size + len(self._unsealed)
 
+    async def recent(self, device: str, limit: int) -> list[Reading]:
+        """Give the latest readings of a device that are durable, the newest first."""
+        leaves = await self._in_thread(lambda: self._store.latest("reading", device, limit))
+        with undamaged(f"a reading of {device}"):
+            return [canonical.decode_reading(payload_of(leaf.data)) for leaf in leaves]
+
     # -- recorded
 
-    def record(self, device: str, sample: Sample, decoder: str) -> None:
+    def record(self, device: str, sample: Sample, decoder: str) -> Reading:
         """Make a reading of a sample of an enrolled device: signed now, durable after the next commit.
 
         Raises: StoreError if the disk is too far behind.
@@ -165,9 +157,10 @@ class Recorder:
             salt=self._salt(),
             device_time_ms=sample.device_time_ms,
             flags=sample.flags,
+            statement=sample.statement,
         )
         self._add(voice, canonical.encode_reading(reading), real_ms, boot_ms)
-        self.latest[device] = reading
+        return reading
 
     def note(self, kind: EventKind, details: Mapping[str, int | str | bytes | bool]) -> None:
         """Make an event of the audit trail."""
@@ -181,7 +174,7 @@ class Recorder:
         )
         self._add(self._events, canonical.encode_event(event), real_ms, boot_ms)
 
-    def enrol(self, name: str, profile: str, address: str) -> Device:
+    def enrol(self, name: str, profile: str, address: str, known: Known = NOTHING_KNOWN) -> Device:
         """Enrol a device under a name: its key is derived, the enrolment is an event.
 
         Raises: ConfigError if the name is none, or it or the address is taken.
@@ -194,7 +187,16 @@ class Recorder:
             if address == device.address:
                 raise ConfigError(f"{address} is enrolled already, as {device.id}")
         key = signing.derive_key(self._master, "device", name)
-        device = Device(id=name, profile=profile, address=address, public_key=key.public_key, generation=1)
+        device = Device(
+            id=name,
+            profile=profile,
+            address=address,
+            public_key=key.public_key,
+            generation=1,
+            sensor_key=known.sensor_key,
+            bond=known.bond,
+            information=known.information,
+        )
         self.note(EventKind.DEVICE_ENROLLED, enrolment_details(device))
         self.devices[name] = device
         self._voices[name] = self._voice(device, 1)

@@ -1,20 +1,37 @@
 """Values as JSON shows them, the same from a running daemon and from the disk."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from gateway.devices import Device
+from gateway.devices import Device, Known
 from gateway.model import Event, Measurement, Reading, Waveform
 
 
 def device_record(device: Device) -> dict[str, Any]:
-    """Give a device: id, profile, address, public key in hex, generation."""
+    """Give a device: id, profile, address, keys in hex, generation, bond, what it said of itself."""
     return {
         "id": device.id,
         "profile": device.profile,
         "address": device.address,
         "public_key": device.public_key.hex(),
         "generation": device.generation,
+        "sensor_key": None if device.sensor_key is None else device.sensor_key.hex(),
+        "bond": device.bond,
+        "information": dict(device.information),
     }
+
+
+def known_of(record: Mapping[str, Any]) -> Known:
+    """Read back what `device_record` gives of what onboarding learnt; what is missing is not known.
+
+    Raises: ValueError or TypeError if it is something else.
+    """
+    sensor_key = record.get("sensor_key")
+    return Known(
+        sensor_key=None if sensor_key is None else bytes.fromhex(sensor_key),
+        bond=str(record.get("bond", "")),
+        information=tuple((str(key), str(value)) for key, value in sorted(record.get("information", {}).items())),
+    )
 
 
 def reading_record(reading: Reading) -> dict[str, Any]:
@@ -27,6 +44,7 @@ def reading_record(reading: Reading) -> dict[str, Any]:
         "measurements": [measurement_record(measurement) for measurement in reading.measurements],
         "flags": list(reading.flags),
         "decoder": reading.decoder,
+        "signed_by_sensor": reading.statement is not None,
         "frame": reading.frame.hex(),
     }
 

@@ -1,9 +1,10 @@
-"""COSE_Sign1 (RFC 9052) with Ed25519, and the keys that are derived from a master secret.
+"""COSE_Sign1 (RFC 9052) with Ed25519, and with ES256 where a sensor signs; keys derived from a master secret.
 
     18([<< protected >>, {unprotected}, payload, signature])
 
 Tagged, deterministic, alg -8 (EdDSA) when written, -8 and -19 (Ed25519) when read. What is hashed or signed again
-has an empty unprotected map. A detached payload is null in the message and given beside it.
+has an empty unprotected map. A detached payload is null in the message and given beside it. Secure elements have
+P-256: -7 (ES256, RFC 9053 2.1) and -9 (ESP256, RFC 9864) are read where the key is a point of it.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from gateway.errors import VerificationError
 
 SECRET_SIZE = 32
 PUBLIC_KEY_SIZE = 32
+POINT_SIZES = (33, 65)  # P-256, compressed or not (SEC 1 2.3.3)
 SIGNATURE_SIZE = 64
 _TAG = 18
 _SIGNATURE1 = b"\x84\x6aSignature1"
@@ -114,7 +116,9 @@ def parse(message: bytes) -> Message:
 
 
 def verify(message: bytes | Message, public_key: bytes, *, detached: bytes | None = None) -> Message:
-    """Check a COSE_Sign1 against a raw Ed25519 public key, with the detached payload where it has none of its own.
+    """Check a COSE_Sign1 against a raw public key, with the detached payload where it has none of its own.
+
+    A key of 32 bytes is Ed25519; one of 33 or 65 bytes is a point of P-256 (SEC 1 2.3.3) and verifies ES256 alone.
 
     Raises: VerificationError if it does not hold.
     """
@@ -122,24 +126,53 @@ def verify(message: bytes | Message, public_key: bytes, *, detached: bytes | Non
     if (parsed.payload is None) == (detached is None):
         raise VerificationError("the payload must stand in the message or beside it, in one of the two")
     payload = parsed.payload if detached is None else detached
+    signed = _to_be_signed(parsed.protected, payload or b"")
     algorithm = parsed.header.get(canonical.ALG)
-    if not isinstance(algorithm, int) or algorithm not in {canonical.EDDSA, canonical.ED25519}:
-        raise VerificationError(f"algorithm {algorithm!r} is not EdDSA")
-    if len(parsed.signature) != SIGNATURE_SIZE:
-        raise VerificationError(f"a signature of {len(parsed.signature)} bytes is not Ed25519")
-    if len(public_key) != PUBLIC_KEY_SIZE:  # the binding does not check, and reads past the end
-        raise VerificationError(f"a key of {len(public_key)} bytes is not Ed25519")
-    signed = parsed.signature + _to_be_signed(parsed.protected, payload or b"")
-    try:
-        crypto_sign_open(signed, public_key)
-    except (BadSignatureError, ValueError) as error:
-        raise VerificationError(f"the signature by key {canonical.key_id(public_key).hex()} does not hold") from error
+    if len(public_key) in POINT_SIZES and type(algorithm) is int and algorithm in {canonical.ES256, canonical.ESP256}:
+        _check_es256(parsed.signature, signed, public_key)
+    else:
+        _check_ed25519(algorithm, parsed.signature, signed, public_key)
     return parsed
 
 
 def fingerprint(*parts: bytes) -> str:
     """Give a short name for bytes that people compare: 16 hex digits of their SHA-256."""
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _check_ed25519(algorithm: object, signature: bytes, signed: bytes, public_key: bytes) -> None:
+    if not isinstance(algorithm, int) or algorithm not in {canonical.EDDSA, canonical.ED25519}:
+        raise VerificationError(f"algorithm {algorithm!r} is not EdDSA")
+    if len(signature) != SIGNATURE_SIZE:
+        raise VerificationError(f"a signature of {len(signature)} bytes is not Ed25519")
+    if len(public_key) != PUBLIC_KEY_SIZE:  # the binding does not check, and reads past the end
+        raise VerificationError(f"a key of {len(public_key)} bytes is not Ed25519")
+    try:
+        crypto_sign_open(signature + signed, public_key)
+    except (BadSignatureError, ValueError) as error:
+        raise _not_holding(public_key) from error
+
+
+def _check_es256(signature: bytes, signed: bytes, public_key: bytes) -> None:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - slow to load, and few sensors have P-256
+    from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: PLC0415 - likewise
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - likewise
+
+    if len(signature) != SIGNATURE_SIZE:
+        raise VerificationError(f"a signature of {len(signature)} bytes is not ES256")
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key)
+    except ValueError as error:
+        raise VerificationError("the key is no point of P-256") from error
+    r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
+    try:
+        key.verify(utils.encode_dss_signature(r, s), signed, ec.ECDSA(SHA256()))
+    except InvalidSignature as error:
+        raise _not_holding(public_key) from error
+
+
+def _not_holding(public_key: bytes) -> VerificationError:
+    return VerificationError(f"the signature by key {canonical.key_id(public_key).hex()} does not hold")
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

@@ -2,8 +2,6 @@ import asyncio
 import dataclasses
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,117 +10,26 @@ from firmware_stubs.bluez import Bluez
 from firmware_stubs.bus import PrivateBus
 from firmware_stubs.device import Device
 from firmware_stubs.objects import bluez_error
+from firmware_stubs.peripheral import Characteristic, Service, uuid_of
 from firmware_stubs.sensors import HEART_RATE_MEASUREMENT, heart_rate_monitor, pulse_oximeter
 from gateway.errors import Unavailable
-from gateway.io.bluetooth import LinkState, Radio, discover, radio
+from gateway.io.bluetooth import LinkState, discover, link
+from tests.radios import (
+    ADDRESS,
+    LIMIT_S,
+    OTHER_ADDRESS,
+    Listener,
+    bluez,
+    bus,
+    device,
+    radio_process,
+    running,
+    short_delays,
+)
 
-ADDRESS = "C0:FF:EE:00:00:01"
-OTHER_ADDRESS = "C0:FF:EE:00:00:02"
-LIMIT_S = 20.0
+__all__ = ["bluez", "bus", "device", "short_delays"]  # fixtures
 
-
-class Listener:
-    """What one `follow` tells: its frames and its states."""
-
-    def __init__(self) -> None:
-        self.frames: asyncio.Queue[bytes] = asyncio.Queue()
-        self.states: asyncio.Queue[tuple[LinkState, str]] = asyncio.Queue()
-        self.past: list[LinkState] = []
-
-    def on_state(self, state: LinkState, reason: str) -> None:
-        """Take a change of state."""
-        self.states.put_nowait((state, reason))
-
-    async def until(self, wanted: LinkState) -> str:
-        """Wait for a state and return its reason."""
-        async with asyncio.timeout(LIMIT_S):
-            while True:
-                state, reason = await self.states.get()
-                self.past.append(state)
-                if state is wanted:
-                    return reason
-
-    async def frame(self) -> bytes:
-        """Wait for the next frame."""
-        async with asyncio.timeout(LIMIT_S):
-            return await self.frames.get()
-
-
-class Daemon:
-    """What the gateway's daemon does: it creates the tasks and cancels them in the end."""
-
-    def __init__(self, radio: Radio, group: asyncio.TaskGroup) -> None:
-        self._radio = radio
-        self._group = group
-        self.tasks = [group.create_task(radio.run())]
-
-    def follow(self, address: str = ADDRESS, *, quiet_s: float = LIMIT_S, characteristic: str = "2A37") -> Listener:
-        """Start following a device."""
-        heard = Listener()
-        follow = self._radio.follow(
-            address, characteristic, quiet_s=quiet_s, on_frame=heard.frames.put_nowait, on_state=heard.on_state
-        )
-        self.tasks.append(self._group.create_task(follow))
-        return heard
-
-    async def stop(self) -> None:
-        """Cancel every task and wait until all have ended."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.wait(self.tasks)
-
-
-@asynccontextmanager
-async def running(*, slots: int = 5) -> AsyncIterator[Daemon]:
-    async with asyncio.TaskGroup() as group:
-        daemon = Daemon(Radio(slots=slots), group)
-        try:
-            yield daemon
-        finally:
-            await daemon.stop()
-
-
-@asynccontextmanager
-async def radio_process(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the simulated radio as a process of its own, twenty times as fast as life, until the block ends."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "firmware_stubs.radio", "--folder", str(folder), "--speed", "20"),
-        *("--sensor", f"heart_rate:{ADDRESS}:ppg_2min"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(LIMIT_S):
-        assert await process.stdout.readline()
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        async with asyncio.timeout(LIMIT_S):
-            await process.communicate()
-
-
-@pytest.fixture(autouse=True)
-def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(radio, "_FIRST_DELAY_S", 0.05)
-
-
-@pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
-    with PrivateBus(tmp_path / "bus") as private:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", private.address)
-        yield private
-
-
-@pytest.fixture
-async def bluez(bus: PrivateBus) -> AsyncIterator[Bluez]:
-    async with Bluez(bus.address) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def device(bluez: Bluez) -> Device:
-    return bluez.add(heart_rate_monitor(ADDRESS))
+BODY_SENSOR_LOCATION, BATTERY_LEVEL = uuid_of(0x2A38), uuid_of(0x2A19)
 
 
 async def test_frames_arrive(device: Device) -> None:
@@ -173,8 +80,8 @@ async def test_connect_that_fails_is_tried_again(device: Device) -> None:
 async def test_missing_characteristic_is_named(device: Device) -> None:
     """A device without the characteristic is not held, and the reason names what was missing."""
     async with running() as daemon:
-        heard = daemon.follow(characteristic="2A5F")
-        assert "00002a5f" in await heard.until(LinkState.BACKOFF)
+        heard = daemon.follow(ADDRESS, "2a5f")
+        assert "2a5f" in await heard.until(LinkState.BACKOFF)
         assert not device.connected
 
 
@@ -295,12 +202,12 @@ async def test_cancelled_follow_leaves_no_link(device: Device) -> None:
 
 async def test_ended_link_hears_nothing() -> None:
     """What arrives for a connection after its end is no frame of the device."""
-    frames: list[bytes] = []
-    link = radio._Link(frames.append)
-    link.hear(None, bytearray(b"\x01"))
-    link.end("gone")
-    link.hear(None, bytearray(b"\x02"))
-    assert frames == [b"\x01"]
+    heard = Listener()
+    ended = link.Link(heard, lambda _now_s: None)
+    ended.ear("2a37")(None, bytearray(b"\x01"))
+    ended.end("gone")
+    ended.ear("2a37")(None, bytearray(b"\x02"))
+    assert heard.heard == [("2a37", b"\x01")]
 
 
 async def test_discover_sorts_by_strength(bluez: Bluez) -> None:
@@ -341,3 +248,113 @@ async def test_discover_with_unknown_adapter(bluez: Bluez) -> None:
     assert bluez.adapter.path == "/org/bluez/hci0"
     with pytest.raises(Unavailable, match=r"^there is no Bluetooth adapter hci7, only hci0$"):
         await discover(0.1, adapter="hci7")
+
+
+async def test_several_characteristics(device: Device) -> None:
+    """What a device has of the characteristics wanted is subscribed to; each frame says whose it is."""
+    async with running() as daemon:
+        heard = daemon.follow(ADDRESS, "2a37", "2a34", "2a19")
+        await heard.until(LinkState.SUBSCRIBED)
+        device.notify(HEART_RATE_MEASUREMENT, b"\x06\x48")
+        device.notify(BATTERY_LEVEL, b"\x5a")
+        await heard.frame()
+        await heard.frame()
+        assert heard.heard == [("2a37", b"\x06\x48"), ("2a19", b"\x5a")]
+
+
+async def test_context_is_read_before_anything_is_heard(device: Device) -> None:
+    """What is to be read once a connection is read before the subscription; what is missing is passed over."""
+    async with running() as daemon:
+        heard = daemon.follow(context=("2a38", "2a1d"))
+        await heard.until(LinkState.SUBSCRIBED)
+        assert heard.learnt == [("2a38", b"\x01")]
+        device.lose_link()
+        await heard.until(LinkState.LOST)
+        await heard.until(LinkState.SUBSCRIBED)
+        assert heard.learnt == [("2a38", b"\x01")] * 2
+
+
+async def test_what_is_written(bluez: Bluez) -> None:
+    """The clock before the subscription, a request after it, an answer to what was heard; what is missing is left."""
+    clock, control = uuid_of(0x2A2B), uuid_of(0x2A52)
+    strap = heart_rate_monitor(ADDRESS)
+    extra = Service(
+        uuid=uuid_of(0x1805),
+        characteristics=(
+            Characteristic(uuid=clock, flags=("read", "write")),
+            Characteristic(uuid=control, flags=("write", "indicate")),
+        ),
+    )
+    device = bluez.add(dataclasses.replace(strap, services=(*strap.services, extra)))
+    written: list[tuple[str, bytes]] = []
+    done = asyncio.Event()
+
+    def on_write(uuid: str, value: bytes) -> None:
+        written.append((uuid, value))
+        if value == b"\x01\x01":
+            device.notify(control, b"\x06\x00\x01\x01")
+        if value == b"\x03\x00":
+            done.set()
+
+    device.on_write = on_write
+    device.on_subscribed = lambda uuid: written.append((uuid, b"subscribed"))
+    heard = Listener()
+    heard.first_writes = [("2a2b", b"\xea\x07"), ("2a08", b"\x00")]
+    heard.next_writes = [("2a52", b"\x01\x01")]
+    heard.answers = {b"\x06\x00\x01\x01": ("2a52", b"\x03\x00")}
+    async with running() as daemon:
+        daemon.follow(ADDRESS, "2a37", "2a52", heard=heard)
+        async with asyncio.timeout(LIMIT_S):
+            await done.wait()
+    assert written == [
+        (clock, b"\xea\x07"),
+        (HEART_RATE_MEASUREMENT, b"subscribed"),
+        (control, b"subscribed"),
+        (control, b"\x01\x01"),
+        (control, b"\x03\x00"),
+    ]
+
+
+async def test_intermittent_device_is_awaited(device: Device) -> None:
+    """A device that speaks only after a measurement is no loss when it goes, and is taken each time that it comes."""
+    device.reachable = False
+    async with running() as daemon:
+        heard = daemon.follow(intermittent=True)
+        await heard.until(LinkState.AWAITED)
+        for frame in (b"\x06\x48", b"\x06\x49"):
+            device.reachable = True
+            await heard.until(LinkState.SUBSCRIBED)
+            device.notify(HEART_RATE_MEASUREMENT, frame)
+            assert await heard.frame() == frame
+            device.reachable = False
+            device.lose_link()
+            await heard.until(LinkState.AWAITED)
+        assert {LinkState.LOST, LinkState.BACKOFF, LinkState.QUIET}.isdisjoint(heard.past)
+
+
+async def test_advertised_data_is_heard_without_a_connection(bluez: Bluez) -> None:
+    """A device that only advertises is listened to, lost when it falls silent, and heard again."""
+    service = uuid_of(0xFCD2)
+    beacon = dataclasses.replace(heart_rate_monitor(ADDRESS), service_data={service: b"\x40\x01\x5a"})
+    device = bluez.add(beacon)
+    async with running() as daemon:
+        heard = daemon.listen("fcd2", quiet_s=0.5)
+        await heard.until(LinkState.LISTENING)
+        assert await heard.frame() == b"\x40\x01\x5a"
+        device.set_service_data(service, b"\x40\x01\x59")
+        while await heard.frame() != b"\x40\x01\x59":
+            pass
+        device.reachable = False
+        assert await heard.until(LinkState.LOST) == "no advertisement for 0.5 s"
+        device.reachable = True
+        await heard.until(LinkState.LISTENING)
+        assert not device.connected
+
+
+async def test_discover_tells_what_is_advertised_as_data(bluez: Bluez) -> None:
+    """A logger that advertises nothing but service data is recognised by that."""
+    bluez.add(
+        dataclasses.replace(heart_rate_monitor(ADDRESS), advertised_uuids=(), service_data={uuid_of(0xFCD2): b"\x40"})
+    )
+    (beacon,) = await discover(0.5)
+    assert beacon.service_uuids == (uuid_of(0xFCD2),)

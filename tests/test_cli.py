@@ -98,6 +98,7 @@ def test_readings_are_one_object_a_line(typed: Typed, state: Path) -> None:
         "measurements": [{"code": 147842, "value": 63, "unit": "/min"}],
         "flags": [],
         "decoder": "gatt.heart_rate/1",
+        "signed_by_sensor": False,
         "frame": "0048",
         "position": 4,
         "block": 1,
@@ -255,7 +256,7 @@ def test_fault_53_gateway_is_not_started_on_what_cannot_be_right(typed: Typed, s
     ("text", "reason"),
     [
         ("name = 'own'\n", "transport is missing; allowed: a text"),
-        ("transport = 'smoke'\n", "transport is 'smoke'; allowed: one of ble, serial"),
+        ("transport = 'smoke'\n", "transport is 'smoke'; allowed: one of ble, advertisement, serial"),
         (b"\xff", "not UTF-8 text"),
     ],
 )

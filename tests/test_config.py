@@ -203,7 +203,12 @@ WRONG: list[tuple[str, str, str, str]] = [
     ("gateway", 'id = "ward-3"', '"\\u001b[31m" = 1\nid = "a"', r"f: '\\x1b\[31m' is unknown"),
     ("peer", 'id = "peer-0"', 'id = "peer-0"\nchain = "c"', r"f: chain is unknown; allowed: broker, id, roster, tls"),
     ("peer", 'broker = "mqtt://127.0.0.1:1883"', "", r"f: broker is missing; allowed: a text"),
-    ("strap", 'transport = "ble"', 'transport = "wifi"', r"f: transport is 'wifi'; allowed: one of ble, advertisement, serial"),
+    (
+        "strap",
+        'transport = "ble"',
+        'transport = "wifi"',
+        r"f: transport is 'wifi'; allowed: one of ble, advertisement, serial",
+    ),
     (
         "strap",
         'decoder = "gatt.heart_rate"',

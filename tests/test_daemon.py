@@ -36,6 +36,7 @@ def test_first_certificate(make_site: MakeSite) -> None:
 def test_status_is_for_people_and_for_programs(running: Site) -> None:
     """`iomt status` shows what runs to a person, and with --json the same as one object."""
     running.await_certified()
+    running.await_status("readings", 1)
     told = type_iomt("status", "--state", running.state)
     assert "broker      connected\n" in told
     assert "peers       1 of 1 voted last (peer-0), quorum 1\n" in told

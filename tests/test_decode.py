@@ -2,9 +2,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.decode import DECODER_VERSIONS, DECODERS
+from gateway.decode import DECODER_VERSIONS, DECODERS, Learner
 from gateway.model import Damaged, Measurement, Sample
 
+LEARNERS = {
+    "gatt.heart_rate": ("2a38",),
+    "gatt.temperature": ("2a1d",),
+    "gatt.intermediate_temperature": ("2a1d",),
+    "gatt.cgm": ("2aa8", "2aaa"),
+}
 SERIAL = sorted(name for name in DECODERS if name.startswith("serial."))
 
 
@@ -36,6 +42,29 @@ def test_a_notification_is_one_chunk_whose_bytes_all_come_out(name: str, chunk: 
     made = DECODERS[name]().feed(chunk)
     assert b"".join(piece.frame for piece in made) == chunk
     assert made
+
+
+def test_those_that_learn_are_known() -> None:
+    """A source can tell which decoders take what was read of a device."""
+    assert {name for name, build in DECODERS.items() if isinstance(build(), Learner)} == set(LEARNERS)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+@settings(deadline=None)
+@given(
+    lessons=st.lists(st.tuples(st.text(max_size=4), st.binary(max_size=12)), max_size=3),
+    value=st.binary(max_size=12),
+    chunk=st.binary(max_size=40),
+)
+def test_no_lesson_raises(name: str, lessons: list[tuple[str, bytes]], value: bytes, chunk: bytes) -> None:
+    """Whatever a device says of itself, its frames are samples or damaged, and all their bytes come out."""
+    decoder = DECODERS[name]()
+    assert isinstance(decoder, Learner)
+    for characteristic, text in (*lessons, *((each, value) for each in LEARNERS[name])):
+        decoder.learn(characteristic, text)
+    made = decoder.feed(chunk)
+    check(made)
+    assert b"".join(piece.frame for piece in made) == chunk
 
 
 @pytest.mark.parametrize("name", SERIAL)

@@ -77,6 +77,30 @@ def test_a_frame_that_breaks_the_format_is_damaged(text: str, reason: str) -> No
     assert decode(text) == Damaged(frame=bytes.fromhex(text), reason=reason)
 
 
+def test_the_pressure_in_the_cuff_is_no_systolic_one() -> None:
+    """Intermediate Cuff Pressure: 2A35's format, its first pressure alone; a pulse rate is no result yet."""
+    (sample,) = DECODERS["gatt.cuff_pressure"]().feed(bytes.fromhex("1e 7d00 ff07 ff07 e8070411 14293b 3c00 01 0300"))
+    assert isinstance(sample, Sample)
+    assert sample.measurements == (Measurement(150300, Decimal(125), "mm[Hg]"),)
+    assert sample.device_time_ms == 1713386519000
+    assert sample.flags == ("device-clock", "user-1", "body-moved", "cuff-loose")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("007d", "cuff pressure is cut off: 1 of 2 bytes"),
+        ("007d00ff07ff", "unused pressures is cut off: 3 of 4 bytes"),
+        ("047d00ff07ff07", "pulse rate is cut off: 0 of 2 bytes"),
+        ("007d00ff07ff0700", "1 bytes after the last field"),
+    ],
+)
+def test_a_cuff_pressure_that_breaks_the_format_is_damaged(text: str, reason: str) -> None:
+    """The reason names the field, and the bytes are kept."""
+    frame = bytes.fromhex(text)
+    assert DECODERS["gatt.cuff_pressure"]().feed(frame) == [Damaged(frame=frame, reason=reason)]
+
+
 @settings(deadline=None)
 @given(
     pressures=st.tuples(*[st.integers(-2045, 2045)] * 3),

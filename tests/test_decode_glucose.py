@@ -28,6 +28,14 @@ def test_units_stay_as_sent(flags: str, raw: str, value: str, unit: str) -> None
     assert sample.flags == ("device-clock", "site-finger")
 
 
+@pytest.mark.parametrize(("name", "text"), [("glucose", "00 2a01 e307021b0b0a1e"), ("glucose_context", "00 2a01")])
+def test_the_sequence_number_is_the_record(name: str, text: str) -> None:
+    """298, by which a measurement and its context find each other."""
+    sample = decode(name, text)
+    assert isinstance(sample, Sample)
+    assert sample.record == 298
+
+
 @pytest.mark.parametrize(
     ("kind", "code"), [(1, 160184), (2, 160188), (8, 160368), (9, 160212), (10, 160208), (0, 160020), (15, 160020)]
 )

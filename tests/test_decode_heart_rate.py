@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.decode import DECODERS
+from gateway.decode import DECODERS, Learner
 from gateway.model import Damaged, Measurement, Sample
 
 
@@ -60,6 +60,53 @@ def test_reserved_flags_may_announce_more() -> None:
     assert sample.measurements == (Measurement(147842, 72, "/min"),)
 
 
+def test_energy_stands_before_the_intervals() -> None:
+    """Android-BLE-Common-Library's frame: 85 /min, 50 kJ, one interval of 33/1024 s."""
+    sample = decode("1e55 3200 2100")
+    assert isinstance(sample, Sample)
+    assert sample.measurements == (
+        Measurement(147842, 85, "/min"),
+        Measurement(8454263, 50, "kJ"),
+        Measurement(147240, Decimal("32.2265625"), "ms"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "flags"),
+    [
+        ("00", ()),
+        ("01", ("site-chest",)),
+        ("02", ("site-wrist",)),
+        ("03", ("site-finger",)),
+        ("04", ("site-hand",)),
+        ("05", ("site-ear-lobe",)),
+        ("06", ("site-foot",)),
+        ("07", ()),
+        ("ff", ()),
+    ],
+)
+def test_where_the_sensor_sits_is_learnt(location: str, flags: tuple[str, ...]) -> None:
+    """Body Sensor Location as the Heart Rate Service lists it: 0 is another place, 7 and more are reserved."""
+    decoder = DECODERS["gatt.heart_rate"]()
+    assert isinstance(decoder, Learner)
+    decoder.learn("2a38", bytes.fromhex(location))
+    made = decoder.feed(b"\x04\x48") + decoder.feed(b"\x00\x48")
+    assert [each.flags for each in made if isinstance(each, Sample)] == [("no-contact", *flags), flags]
+
+
+@settings(deadline=None)
+@given(characteristic=st.text(max_size=5) | st.just("2a38"), value=st.binary(max_size=3))
+def test_garbage_teaches_nothing(characteristic: str, value: bytes) -> None:
+    """A value of another size, or of another characteristic, leaves what was learnt."""
+    decoder = DECODERS["gatt.heart_rate"]()
+    assert isinstance(decoder, Learner)
+    decoder.learn("2a38", b"\x01")
+    decoder.learn(characteristic, value)
+    (sample,) = decoder.feed(b"\x00\x48")
+    assert isinstance(sample, Sample)
+    assert sample.flags == ("site-chest",) or (characteristic == "2a38" and len(value) == 1)
+
+
 @settings(deadline=None)
 @given(
     rate=st.integers(0, 0xFFFF),
@@ -74,8 +121,10 @@ def test_what_a_strap_packs_comes_back(rate: int, energy: int | None, ticks: lis
     frame += struct.pack(f"<{len(ticks)}H", *ticks)
     (sample,) = DECODERS["gatt.heart_rate"]().feed(frame)
     assert isinstance(sample, Sample)
-    first, *intervals = sample.measurements
+    first, *others = sample.measurements
     assert first == Measurement(147842, rate, "/min")
+    spent, intervals = (others[:1], others[1:]) if energy is not None else ([], others)
+    assert spent == ([] if energy is None else [Measurement(8454263, energy, "kJ")])
     assert [Fraction(interval.value) for interval in intervals if isinstance(interval.value, Decimal)] == [
         Fraction(1000 * tick, 1024) for tick in ticks
     ]

@@ -15,7 +15,7 @@ def decode(name: str, text: str) -> Sample | Damaged:
 
 
 def test_continuous_gives_the_normal_pair_and_the_index() -> None:
-    """Fast and slow pairs are passed over; the amplitude index is the perfusion index in per cent."""
+    """Fast and slow pairs are flags; the amplitude index is the perfusion index in per cent."""
     assert decode("continuous", "1f 6100 4800 6000 4900 5f00 4700 2000 000000 66e3") == Sample(
         measurements=(
             Measurement(150456, Decimal(97), "%"),
@@ -23,7 +23,16 @@ def test_continuous_gives_the_normal_pair_and_the_index() -> None:
             Measurement(150448, Decimal("8.70"), "%"),
         ),
         frame=bytes.fromhex("1f61004800600049005f004700200000000066e3"),
+        flags=("fast:150456:96", "fast:149530:73", "slow:150456:95", "slow:149530:71"),
     )
+
+
+@pytest.mark.parametrize(("raw", "text"), [("cff3", "97.5"), ("5af2", "60.2"), ("ff07", "NaN"), ("2420", "3600")])
+def test_a_fast_value_is_written_with_its_digits(raw: str, text: str) -> None:
+    """No exponent is written, and a special is named."""
+    sample = decode("continuous", f"01 6100 4800 {raw} 4900")
+    assert isinstance(sample, Sample)
+    assert sample.flags == (f"fast:150456:{text}", "fast:149530:73")
 
 
 def test_specials_are_flags() -> None:
@@ -35,10 +44,22 @@ def test_specials_are_flags() -> None:
 
 
 def test_status_bits_become_flags() -> None:
-    """Bits that say that all is well (ongoing, validated, fully qualified, display update) give none."""
-    sample = decode("continuous", "0c 6100 4800 a085 210800")
+    """Bits that say that all is well (ongoing, validated, fully qualified) and reserved ones give none."""
+    sample = decode("continuous", "0c 6100 4800 bf85 2108ff")
     assert isinstance(sample, Sample)
-    assert sample.flags == ("demo-data", "invalid", "low-perfusion", "sensor-off")
+    assert sample.flags == ("demo-data", "invalid", "extended-update", "low-perfusion", "sensor-off")
+
+
+def test_every_status_bit_that_matters_has_its_flag() -> None:
+    """The names of Measurement Status 6 and 9 to 15, and of Device and Sensor Status 0 to 15, in their order."""
+    sample = decode("spot_check", "06 6100 4800 ffff ffffff")
+    assert isinstance(sample, Sample)
+    assert sample.flags == (
+        *("early-estimate", "stored", "demo-data", "test-data", "calibrating", "unavailable", "questionable"),
+        *("invalid", "extended-update", "malfunction", "irregular-signal", "inadequate-signal", "poor-signal"),
+        *("low-perfusion", "erratic-signal", "non-pulsatile", "questionable-pulse", "analysing", "interference"),
+        *("sensor-off", "unknown-sensor", "sensor-displaced", "sensor-fault", "sensor-disconnected"),
+    )
 
 
 @pytest.mark.parametrize(

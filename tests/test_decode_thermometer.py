@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.decode import DECODERS
+from gateway.decode import DECODERS, Learner
 from gateway.model import Damaged, Measurement, Sample
 
 
@@ -32,6 +32,43 @@ def test_the_place_on_the_body_is_a_flag(site: int, flags: tuple[str, ...]) -> N
     sample = decode(f"04 6c0100ff {site:02x}")
     assert isinstance(sample, Sample)
     assert sample.flags == flags
+
+
+@pytest.mark.parametrize(
+    ("type_value", "text", "flags"),
+    [
+        ("03", "00 6c0100ff", ("site-ear",)),
+        ("03", "04 6c0100ff 06", ("site-mouth",)),
+        ("03", "04 6c0100ff 00", ()),
+        ("00", "00 6c0100ff", ()),
+        ("", "00 6c0100ff", ()),
+        ("0303", "00 6c0100ff", ()),
+    ],
+)
+def test_the_static_type_is_used_where_a_frame_has_none(type_value: str, text: str, flags: tuple[str, ...]) -> None:
+    """Temperature Type 2A1D, as the Health Thermometer Service has it; a frame's own type wins."""
+    decoder = DECODERS["gatt.temperature"]()
+    assert isinstance(decoder, Learner)
+    decoder.learn("2a1d", bytes.fromhex(type_value))
+    decoder.learn("2a38", b"\x01")
+    (sample,) = decoder.feed(bytes.fromhex(text))
+    assert isinstance(sample, Sample)
+    assert sample.flags == flags
+
+
+def test_an_intermediate_temperature_says_so() -> None:
+    """The Health Thermometer Service's format, 2012-12-05 11:50:27, finger, and a place that was learnt before."""
+    decoder = DECODERS["gatt.intermediate_temperature"]()
+    assert isinstance(decoder, Learner)
+    decoder.learn("2a1d", b"\x03")
+    made = decoder.feed(bytes.fromhex("06b00e00fedc070c050b321b04")) + decoder.feed(bytes.fromhex("00b00e00fe"))
+    assert [each.flags for each in made if isinstance(each, Sample)] == [
+        ("intermediate", "device-clock", "site-finger"),
+        ("intermediate", "site-ear"),
+    ]
+    assert {each.measurements for each in made if isinstance(each, Sample)} == {
+        (Measurement(150364, Decimal("37.60"), "Cel"),)
+    }
 
 
 @pytest.mark.parametrize(

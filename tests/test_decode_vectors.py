@@ -1,7 +1,7 @@
 """Frames with the values that other projects' tests and captures give them.
 
 Where their reading differs from the specification, the specification wins, and the test says so. A year, month or
-day of 0 is unknown; fields that have no code (energy, impedance, ...) are left to the kept frame.
+day of 0 is unknown; fields that have no code (impedance, trend, ...) are left to the kept frame.
 """
 
 import json
@@ -15,6 +15,7 @@ import pytest
 from gateway.decode import DECODERS
 from gateway.decode.cgm import compute_crc
 from gateway.decode.number import read_date_time, read_sfloat
+from gateway.decode.record_access import Counted, RecordAccess, Refused, Reported, Unexpected
 from gateway.model import Damaged, Measurement, Sample, Special
 
 VECTORS = Path(__file__).parents[1] / "../shared/vectors/devices.json"
@@ -77,12 +78,13 @@ def test_crc(vector: Vector) -> None:
 
 @pytest.mark.parametrize("vector", load("2A37"))
 def test_heart_rate(vector: Vector) -> None:
-    """Rate, contact and RR intervals."""
+    """Rate, energy, contact and RR intervals."""
     (sample,) = feed("gatt.heart_rate", vector)
     expected = vector["expected"]
     assert isinstance(sample, Sample)
     assert sample.measurements == (
         Measurement(147842, expected["bpm"], "/min"),
+        *(Measurement(8454263, energy, "kJ") for energy in [expected["energy_kj"]] if energy is not None),
         *(Measurement(147240, Decimal(ticks) * 1000 / 1024, "ms") for ticks in expected["rr_1024"]),
     )
     assert ("no-contact" in sample.flags) == (expected["contact"] is False)
@@ -104,6 +106,17 @@ def test_blood_pressure(vector: Vector) -> None:
     ]
     assert made.device_time_ms == to_ms(expected["time"])
     assert ("user-1" in made.flags) == (expected["user"] == 1)
+
+
+@pytest.mark.parametrize("vector", load("2A36"))
+def test_cuff_pressure(vector: Vector) -> None:
+    """The pressure in the cuff, and nothing of what is no result yet."""
+    expected = vector["expected"]
+    (sample,) = feed("gatt.cuff_pressure", vector)
+    assert isinstance(sample, Sample)
+    assert sample.measurements == (Measurement(150300, number(expected["cuff"]), "mm[Hg]"),)
+    assert sample.device_time_ms == to_ms(expected["time"])
+    assert "user-1" in sample.flags
 
 
 @pytest.mark.parametrize("vector", load("2A1C"))
@@ -129,6 +142,7 @@ def test_glucose(vector: Vector) -> None:
     base_ms = to_ms(expected["time"])
     assert base_ms is not None
     assert sample.device_time_ms == base_ms + (expected["offset_min"] or 0) * 60_000
+    assert sample.record == expected["seq"]
     if expected["value"] is None:
         assert sample.measurements == ()
     else:
@@ -138,7 +152,35 @@ def test_glucose(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", load("2A34"))
 def test_glucose_context(vector: Vector) -> None:
     """A context may hold nothing but its sequence number."""
-    assert values(feed("gatt.glucose_context", vector)) == {}
+    (sample,) = made = feed("gatt.glucose_context", vector)
+    assert values(made) == {}
+    assert isinstance(sample, Sample)
+    assert sample.record == vector["expected"]["seq"]
+
+
+@pytest.mark.parametrize("vector", [each for each in load("2A52") if each.values[0]["expected"]["op"] in (5, 6)])
+def test_record_access(vector: Vector) -> None:
+    """A response to what was asked, or a count; a response to opcode 12, which nobody asks, is none."""
+    expected = vector["expected"]
+    asked = {1: RecordAccess.report_all, 2: RecordAccess.delete_all}
+    request = expected.get("request")
+    access = RecordAccess()
+    asked.get(request, RecordAccess.count_all)(access, 0)
+    indication = bytes.fromhex(vector["hex"])
+    outcomes = {
+        (1, 1): Reported(is_empty=False),
+        (1, 6): Reported(is_empty=True),
+        (2, 8): Refused(2, "procedure not completed"),
+        (12, 2): Unexpected(indication),
+    }
+    outcome = Counted(expected["count"]) if request is None else outcomes[request, expected["code"]]
+    assert access.receive(indication) == outcome
+
+
+@pytest.mark.parametrize("vector", [each for each in load("2A52") if each.values[0]["expected"]["op"] == 1])
+def test_record_request(vector: Vector) -> None:
+    """What asks for every record."""
+    assert RecordAccess().report_all(0) == bytes.fromhex(vector["hex"])
 
 
 @pytest.mark.parametrize("vector", load("2AA7"))

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 import device_profiles
-from gateway.profile import Profile, load_profile
 from gateway.decode import DECODERS
+from gateway.profile import Profile, load_profile
 
 FILES = sorted(Path(device_profiles.__file__).parent.glob("*.toml"))
 
@@ -22,8 +22,10 @@ def test_a_profile_is_sound(path: Path) -> None:
     """It is named as its file, says something to recognise or a line to open, and has ranges that hold a value."""
     profile = load(path)
     assert profile.name == path.stem
-    assert profile.decoder.startswith("gatt." if profile.transport == "ble" else "serial.")
-    assert profile.transport == "serial" or profile.services or profile.names
+    kinds = {"ble": ("gatt.", "serial.iomt_frame"), "advertisement": ("adv.",), "serial": ("serial.",)}
+    assert profile.decoder.startswith(kinds[profile.transport])
+    assert profile.transport == "serial" or profile.services or profile.names or profile.manufacturers
+    assert profile.quiet_s <= (120 if profile.intermittent else 3 * profile.period_s)
     assert all(vital.low < vital.high for vital in profile.vitals)
     assert len(profile.ranges) == len(profile.vitals)
 

@@ -2,16 +2,20 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from serial import Serial, SerialException
 
-from firmware_stubs.line import Line, main, play
-from firmware_stubs.nonin import NoninDf2
+from firmware_stubs.contec import START, STOP, Cms50e
+from firmware_stubs.line import SENSORS, Line, Sensor, main, play
+from firmware_stubs.nonin import NoninDf2, NoninDf8
 from firmware_stubs.people import Person
+from firmware_stubs.physiology import Patient
+from firmware_stubs.uart import mishear
 
 NAME = "usb-Nonin_Medical_OEM_III_SIM001-if00"
 TIME_LIMIT_S = 20
@@ -40,8 +44,16 @@ def line(tmp_path: Path) -> Iterator[Line]:
         yield plugged_in
 
 
-def open_port(path: Path) -> Serial:
-    return Serial(str(path), 9600, timeout=TIME_LIMIT_S, exclusive=True)
+def open_port(path: Path, baudrate: int = 9600) -> Serial:
+    return Serial(str(path), baudrate, timeout=TIME_LIMIT_S, exclusive=True)
+
+
+@asynccontextmanager
+async def playing(sensor: Sensor, line: Line, *, speed: float = 1.0) -> AsyncIterator[None]:
+    async with asyncio.timeout(TIME_LIMIT_S), asyncio.TaskGroup() as group:
+        task = group.create_task(play(sensor, line, speed=speed))
+        yield
+        task.cancel()
 
 
 def names_in(folder: Path) -> list[str]:
@@ -54,10 +66,8 @@ def frames(recording: str, count: int) -> bytes:
 
 
 async def play_until_enough(line: TappedLine) -> None:
-    async with asyncio.timeout(TIME_LIMIT_S), asyncio.TaskGroup() as group:
-        playing = group.create_task(play(NoninDf2(Person("ppg_2min")), line, speed=50))
+    async with playing(NoninDf2(Person("ppg_2min")), line, speed=50):
         await line.is_enough.wait()
-        playing.cancel()
 
 
 def test_bytes_arrive_unchanged(line: Line) -> None:
@@ -138,10 +148,79 @@ async def test_a_dribbling_line_sends_byte_by_byte(tmp_path: Path) -> None:
     assert b"".join(line.sent[:50]) == frames("ppg_2min", 10)
 
 
+def test_at_another_speed_the_same_garbage_arrives(tmp_path: Path) -> None:
+    """What a port hears that is set to 19200 while the sensor talks at 9600, and the sensor of the port, likewise."""
+    with Line(tmp_path, NAME) as line, open_port(line.path, 19_200) as port:
+        line.baudrate = 9600
+        garbage = mishear(b"\x01\x83\x4b\x00\xcf", sent_baud=9600, heard_baud=19_200)
+        for _ in range(2):
+            line.send(b"\x01\x83\x4b\x00\xcf")
+            assert port.read(len(garbage)) == garbage
+        port.write(START)
+        port.flush()
+        assert line.receive() == mishear(START, sent_baud=19_200, heard_baud=9600)
+
+        port.baudrate = 9600
+        line.send(b"sound")
+        port.write(b"sound")
+
+        assert port.read(5) == b"sound"
+        assert line.receive() == b"sound"
+
+
+def test_nothing_is_heard_from_a_port_that_writes_nothing(line: Line) -> None:
+    """Nor from one that is unplugged."""
+    assert line.receive() == b""
+    line.unplug()
+    assert line.receive() == b""
+
+
+@pytest.mark.parametrize("kind", sorted(SENSORS))
+async def test_every_kind_of_sensor_can_be_played(tmp_path: Path, kind: str) -> None:
+    """At its own speed its bytes arrive as it makes them, once it has been told to start."""
+    twin, sensor = (SENSORS[kind](Patient("exercise")) for _ in range(2))
+    frames: list[bytes] = []
+    for each in (twin, sensor):
+        each.received(START)
+    while len(b"".join(frames)) < 200:
+        frames.append(twin.next_frame())
+    with Line(tmp_path, NAME) as line, open_port(line.path, sensor.baudrate) as port:
+        async with playing(sensor, line, speed=100):
+            heard = await asyncio.to_thread(port.read, 200)
+
+    assert heard == b"".join(frames)[:200]
+
+
+async def test_a_command_is_answered_before_the_next_frame_is_due(tmp_path: Path) -> None:
+    """A sensor of one frame a second answers at once, and the frame that was due comes in the new format."""
+    with Line(tmp_path, NAME) as line, open_port(line.path) as port:
+        async with playing(NoninDf8(Patient("rest")), line):
+            first = await asyncio.to_thread(port.read, 4)
+            port.write(bytes.fromhex("027002020203"))
+            second = await asyncio.to_thread(port.read, 6)
+
+    assert first[0] & 0x80
+    assert second[:2] == b"\x06\x01"
+
+
+async def test_a_sensor_can_be_started_and_stopped(tmp_path: Path) -> None:
+    """A CMS50E is silent, talks when told to, and says that it has stopped."""
+    with Line(tmp_path, NAME) as line, open_port(line.path, 115_200) as port:
+        async with playing(Cms50e(Patient("rest")), line):
+            port.write(STOP)
+            silence = await asyncio.to_thread(port.read, 2)
+            port.write(START)
+            frame = await asyncio.to_thread(port.read, 9)
+
+    assert silence == b"\x0c\x80"
+    assert (frame[0], frame[-2:]) == (1, b"\xff\xff")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_command_plays_sensors_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
     """One line of JSON names the ports, each gives sound frames, the end is code 0 and leaves no link."""
-    sensors = [f"--sensor=nonin_df2:{name}:ppg_long" for name in ("usb-one-if00", "usb-two:a-if00")]
+    worn = {"usb-one-if00": "ppg_long", "usb-two:a-if00": "fever"}
+    sensors = [f"--sensor=nonin_df2:{name}:{wearer}" for name, wearer in worn.items()]
     command = (sys.executable, "-m", "firmware_stubs.line", "--folder", str(tmp_path / "by-id"), "--speed", "20")
     process = await asyncio.create_subprocess_exec(*command, *sensors, stdout=asyncio.subprocess.PIPE)
     assert process.stdout
@@ -176,10 +255,10 @@ def holds_sound_frames(chunk: bytes) -> bool:
 @pytest.mark.parametrize(
     ("sensor", "speed", "complaint"),
     [
-        ("cms50:usb-x:ppg_long", "1", "there are nonin_df2"),
+        ("cms50:usb-x:ppg_long", "1", "there are nonin_df2, nonin_df7, nonin_df8, cms50d, cms50e, masimo"),
         ("nonin_df2::ppg_long", "1", "no name of a port"),
         ("nonin_df2:../x:ppg_long", "1", "no name of a port"),
-        ("nonin_df2:usb-x:nobody", "1", "there are ppg_rest_25s, ppg_2min, ppg_long"),
+        ("nonin_df2:usb-x:nobody", "1", "there are ppg_rest_25s, ppg_2min, ppg_long, rest, exercise"),
         ("nonin_df2:usb-x:ppg_long", "0", "over 0"),
     ],
 )

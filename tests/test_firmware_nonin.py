@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_stubs.nonin import FRAMES_PER_PACKET, NoninDf2, Probe, Values, encode_floats
+from firmware_stubs.nonin import FRAMES_PER_PACKET, NoninDf2, NoninDf7, NoninDf8, Probe, Values, encode_floats
 from firmware_stubs.people import RECORDINGS, Person
+from firmware_stubs.physiology import Patient
 
 PACKETS_PER_S = 3
 
@@ -136,3 +137,78 @@ def test_the_display_keeps_its_values_for_ten_seconds() -> None:
     sensor.probe = Probe.WORN
     packet = packet_of(sensor)
     assert displayed_values_of(packet) == values_of(packet) != (511, 511, 127)
+
+
+def test_format_7_is_format_2_with_a_finer_pleth() -> None:
+    """Status, values and checksum are the same; the pleth has 16 bits, of which the high ones are nearly the old."""
+    narrow, wide = NoninDf2(Person("ppg_long")), NoninDf7(Person("ppg_long"))
+    for _ in range(10 * FRAMES_PER_PACKET):
+        start, status, pleth, value, _ = narrow.next_frame()
+        frame = wide.next_frame()
+
+        assert start == 1
+        assert (frame[0], frame[3], frame[4]) == (status, value, sum(frame[:4]) % 256)
+        assert abs((frame[1] << 8 | frame[2]) / 256 - pleth) <= 0.5
+
+
+def test_format_8_is_a_frame_a_second_of_displayed_values() -> None:
+    """Bit 7 marks the first byte alone; the rate has nine bits."""
+    sensor, wearer = NoninDf8(Patient("exercise")), Patient("exercise")
+    for second in range(200):
+        wearer.advance(second * 1000)
+
+        frame = sensor.next_frame()
+
+        assert [byte >> 7 for byte in frame] == [1, 0, 0, 0]
+        assert ((frame[0] & 3) << 7 | frame[1], frame[2]) == (wearer.rate_per_min(4), wearer.spo2_percent)
+        assert (frame[0] & 0x7C, frame[3]) == (0, 0x20)
+
+
+@pytest.mark.parametrize(("probe", "status"), [(Probe.OFF_FINGER, 0x20), (Probe.UNPLUGGED, 0x60)])
+def test_format_8_keeps_its_values_for_ten_seconds(probe: Probe, status: int) -> None:
+    """The status says at once that there is no finger, the values only when the display would."""
+    sensor = NoninDf8(Patient("rest"))
+    worn = sensor.next_frame()
+    sensor.probe = probe
+
+    held = [sensor.next_frame() for _ in range(10)]
+
+    assert {frame[1:3] for frame in held} == {worn[1:3]}
+    assert {frame[0] & 0x7C for frame in held} == {status}
+    assert sensor.next_frame() == bytes((0x80 | status | 3, 0x7F, 127, 0x08))
+
+
+@pytest.mark.parametrize(("number", "size", "period_ms"), [(2, 5, 1000 / 75), (7, 5, 1000 / 75), (8, 4, 1000)])
+def test_a_format_can_be_selected(number: int, size: int, period_ms: float) -> None:
+    """It is acknowledged, and the next frame begins a packet of it; the person has not gone back in time."""
+    sensor = NoninDf2(Patient("rest"))
+    for _ in range(30):
+        sensor.next_frame()
+
+    assert sensor.received(bytes((2, 0x70, 2, 2, number, 3))) == b"\x06"
+
+    frame = sensor.next_frame()
+    assert (len(frame), sensor.frame_period_ms) == (size, period_ms)
+    assert frame[0] == 1 if number == 2 else frame[0] & 0x80
+    assert len(sensor.next_frame()) == size
+
+
+@pytest.mark.parametrize("command", ["027002020103", "027002020d03", "027002020804"])
+def test_a_format_that_is_not_spoken_is_refused(command: str) -> None:
+    """As is a selection without its end; the sensor goes on as before."""
+    sensor = NoninDf2(Patient("rest"))
+
+    assert sensor.received(bytes.fromhex(command)) == b"\x15"
+    assert len(sensor.next_frame()) == 5
+
+
+def test_a_selection_is_found_in_pieces_and_in_noise() -> None:
+    """Only whole selections are answered, each once."""
+    sensor = NoninDf2(Patient("rest"))
+    stream = b"\x02\x70\xff" * 20 + bytes.fromhex("027002020803") + b"\x00" + bytes.fromhex("027002020703")
+
+    answers = [sensor.received(bytes((byte,))) for byte in stream]
+
+    assert b"".join(answers) == b"\x06\x06"
+    assert answers[-1] == b"\x06"
+    assert NoninDf2(Patient("rest")).received(stream) == b"\x06\x06"

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmware_stubs.people import RECORDINGS, Person, intervals_ms, pleth_at
+from firmware_stubs.scenarios import REST, body_at
 
 recordings = st.sampled_from(RECORDINGS)
 
@@ -121,3 +122,12 @@ def test_time_does_not_run_back() -> None:
 
     with pytest.raises(ValueError, match="past"):
         person.advance(999)
+
+
+def test_a_recorded_person_has_a_body_at_rest() -> None:
+    """Nothing but the beats was recorded: temperature, pressure and the like are those of the scenario."""
+    person = Person("ppg_2min")
+    person.advance(90_000)
+
+    assert person.body == body_at(REST, 90_000)
+    assert person.body != body_at(REST, 0)

@@ -325,7 +325,7 @@ def test_wrong_sensor_is_refused(tmp_path: Path, sensor: str) -> None:
     """A sensor that is not KIND:ADDRESS:RECORDING is wrong usage, and the message says what is right."""
     ended = run("--folder", str(tmp_path), "--sensor", sensor)
     assert ended.returncode == 2
-    assert "with a kind of heart_rate, plx and a recording of ppg_rest_25s" in ended.stderr
+    assert f"with a kind of {', '.join(SENSORS)} and a recording of ppg_rest_25s" in ended.stderr
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf", "fast"])

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import cbor
-from gateway.toml import is_name
 from gateway.errors import VerificationError
 from gateway.ledger import messages
 from gateway.ledger.messages import Kind, Topic
 from gateway.model import Certificate
+from gateway.toml import is_name
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 HASHES = st.lists(st.binary(min_size=32, max_size=32), max_size=20)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from gateway.decode import DECODERS
+from gateway.devices import NOTHING_KNOWN
 from gateway.errors import Unavailable
 from gateway.io.profiles import load_profiles
-from gateway.onboarding import find, first_sample
+from gateway.onboarding import find, first_reading
 
 PROFILES = load_profiles(frozenset(DECODERS))
 STRAP, OXIMETER = "C0:FF:EE:00:00:01", "C0:FF:EE:00:00:02"
@@ -66,12 +67,20 @@ async def test_what_is_near_is_found_with_the_profile_that_fits(near: Near) -> N
 async def test_the_first_reading_comes_from_the_sensor_itself(near: Near, profile: str, code: int) -> None:
     """One sample with a value, over the real bleak and the real pyserial."""
     address = STRAP if profile == "heart-rate-strap" else str(near.ports / NONIN)
-    sample = await first_sample(PROFILES[profile], address, 20.0, None)
-    assert code in {measurement.code for measurement in sample.measurements}
+    first = await first_reading(PROFILES[profile], address, 20.0, None, NOTHING_KNOWN)
+    assert code in {measurement.code for measurement in first.sample.measurements}
 
 
 async def test_a_sensor_that_is_away_is_unavailable_in_one_line(near: Near) -> None:
     """The error says which, how long was waited, and how far the link got."""
     with pytest.raises(Unavailable, match=r"no reading from C0:FF:EE:00:00:09 in 1 s; the link was last searching$"):
-        await first_sample(PROFILES["heart-rate-strap"], "C0:FF:EE:00:00:09", 1.0, None)
+        await first_reading(PROFILES["heart-rate-strap"], "C0:FF:EE:00:00:09", 1.0, None, NOTHING_KNOWN)
+    assert near.ports.exists()
+
+
+async def test_what_a_sensor_says_of_itself_is_learnt(near: Near) -> None:
+    """Maker, model and serial number come with the first reading, for the enrolment."""
+    first = await first_reading(PROFILES["heart-rate-strap"], STRAP, 20.0, None, NOTHING_KNOWN)
+    said = dict(first.information)
+    assert (said["manufacturer"], said["serial"]) == ("Simulated", STRAP)
     assert near.ports.exists()

@@ -4,6 +4,7 @@ import pwd
 import sys
 import threading
 import time
+import tty
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from serial import Serial
 
 from firmware_stubs.line import Line
 from gateway.io import serial_port
-from gateway.io.serial_port import LineSettings, LineState, Port, follow, list_ports
+from gateway.io.serial_port import SILENCE, LineSettings, LineState, Port, Speech, follow, list_ports
 
 TIME_LIMIT_S = 20
 NEVER_S = 3600
@@ -67,11 +68,11 @@ class Ear:
 
 @asynccontextmanager
 async def following(
-    port: str | Path, *, settings: LineSettings = SETTINGS, quiet_s: float = NEVER_S
+    port: str | Path, *, settings: LineSettings = SETTINGS, speech: Speech = SILENCE, quiet_s: float = NEVER_S
 ) -> AsyncIterator[Ear]:
     ear = Ear()
     task = asyncio.create_task(
-        follow(str(port), settings, quiet_s=quiet_s, on_chunk=ear.on_chunk, on_state=ear.on_state)
+        follow(str(port), settings, speech, quiet_s=quiet_s, on_chunk=ear.on_chunk, on_state=ear.on_state)
     )
     try:
         yield ear
@@ -80,6 +81,39 @@ async def following(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+class Far:
+    """The far side of a port: what was said to the device."""
+
+    def __init__(self, folder: Path) -> None:
+        self._far, self._near = os.openpty()
+        tty.setraw(self._near)
+        self.path = folder / "usb-far-if00"
+        self.path.symlink_to(os.ttyname(self._near))
+
+    async def hear(self, size: int) -> bytes:
+        """Wait for so many bytes."""
+        heard = b""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(TIME_LIMIT_S):
+            while len(heard) < size:
+                readable = asyncio.Event()
+                loop.add_reader(self._far, readable.set)
+                await readable.wait()
+                loop.remove_reader(self._far)
+                heard += os.read(self._far, size - len(heard))
+        return heard
+
+    def say(self, words: bytes) -> None:
+        """Answer."""
+        os.write(self._far, words)
+
+    def unplug(self) -> None:
+        """Vanish."""
+        self.path.unlink()
+        os.close(self._far)
+        os.close(self._near)
 
 
 @asynccontextmanager
@@ -198,6 +232,34 @@ async def test_a_gateway_that_was_held_up_blames_no_line(line: Line) -> None:
         await ear.until_heard(b"!")
 
         assert [state for state, _ in ear.states] == [LineState.CONNECTED]
+
+
+async def test_device_is_told_to_start_and_kept_alive(tmp_path: Path) -> None:
+    """What a device wants to hear is said when its port is opened, then again and again; after a replug anew."""
+    speech = Speech(start=b"\x7d\x81\xa1", keep_alive=b"\x7d\xaf", keep_alive_s=0.02)
+    far = Far(tmp_path)
+    async with following(far.path, speech=speech) as ear:
+        assert await far.hear(9) == b"\x7d\x81\xa1" + b"\x7d\xaf" * 3
+        far.say(b"\x01")
+        await ear.until_heard(b"\x01")
+        far.unplug()
+        await ear.until_state(LineState.SEARCHING)
+        again = Far(tmp_path)
+        assert await again.hear(5) == b"\x7d\x81\xa1\x7d\xaf"
+    again.unplug()
+
+
+async def test_device_that_needs_nothing_is_told_nothing(tmp_path: Path) -> None:
+    """A port is only read where the device asks for no word."""
+    far = Far(tmp_path)
+    async with following(far.path) as ear:
+        await ear.until_state(LineState.CONNECTED)
+        far.say(b"\x01")
+        await ear.until_heard(b"\x01")
+        os.set_blocking(far._far, False)
+        with pytest.raises(BlockingIOError):
+            os.read(far._far, 1)
+    far.unplug()
 
 
 async def test_no_second_process_opens_a_followed_port(line: Line) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from tests.builders import key_of
+from tests.statements import Sensor, ed25519_sensor, es256_sensor, payload_of
 
 COSE_VECTOR = Path(__file__).parents[1] / "../shared/vectors/cose_eddsa_sig_01.json"
 
@@ -363,3 +365,70 @@ def test_garbage_is_refused_with_one_kind_of_error(garbage: bytes) -> None:
         except VerificationError:
             continue
         assert data == MESSAGE
+
+
+# RFC 9052 C.2.1, and the public key of kid 11 in C.7.1.
+ES256_MESSAGE = (
+    "d28443a10126a10442313154546869732069732074686520636f6e74656e742e5840"
+    "8eb33e4ca31d1c465ab05aac34cc6b23d58fef5c083106c4d25a91aef0b0117e"
+    "2af9a291aa32e14ab834dc56ed2a223444547e01f11d3b0916e5a4c345cacb36"
+)
+ES256_X = "bac5b11cad8f99f9c72b05cf4b9e26d244dc189f745228255a219a86d6a09eff"
+ES256_Y = "20138bf82dc1b6d562be0fa54ab7804a3a64b6d72ccfed6b6fb6ed28bbfc117e"
+
+
+@pytest.mark.parametrize("key", ["04" + ES256_X + ES256_Y, "02" + ES256_X])
+def test_the_rfcs_es256_message_verifies(key: str) -> None:
+    """RFC 9052's single signer example holds under its key, whichever way the point is written."""
+    parsed = signing.verify(bytes.fromhex(ES256_MESSAGE), bytes.fromhex(key))
+    assert parsed.payload == b"This is the content."
+
+
+@pytest.mark.parametrize("sensor", [es256_sensor(), es256_sensor(compressed=False, algorithm=-9)])
+def test_every_flipped_bit_of_an_es256_message_is_refused(sensor: Sensor) -> None:
+    """Whichever single bit of a message by P-256 is flipped, it does not verify."""
+    message = sensor.state(payload_of())
+    signing.verify(message, sensor.public_key)
+    for place in range(len(message) * 8):
+        flipped = bytearray(message)
+        flipped[place // 8] ^= 1 << place % 8
+        with pytest.raises(VerificationError):
+            signing.verify(bytes(flipped), sensor.public_key)
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(64), b"\xff" * 64, bytes(32) + b"\x01" * 32, bytes(63), bytes(71)])
+def test_an_es256_signature_out_of_its_form_is_refused(signature: bytes) -> None:
+    """Other lengths, zeros and numbers over the group's order are no signature."""
+    sensor = replace(es256_sensor(), sign=lambda _: signature)
+    with pytest.raises(VerificationError, match=r"not ES256|does not hold"):
+        signing.verify(sensor.state(payload_of()), sensor.public_key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"\x02" + b"\xff" * 32,
+        b"\x05" + bytes.fromhex(ES256_X),
+        b"\x00" * 33,
+        bytes.fromhex("04" + ES256_X + ES256_X),
+        bytes.fromhex("06" + ES256_X + ES256_Y),
+        b"\x04" * 65,
+    ],
+)
+def test_what_is_no_point_of_p256_is_refused(key: bytes) -> None:
+    """A key that is not on the curve, or not in a form of SEC 1 2.3.3, verifies nothing."""
+    with pytest.raises(VerificationError, match="no point of P-256"):
+        signing.verify(bytes.fromhex(ES256_MESSAGE), key)
+
+
+def test_each_kind_of_key_verifies_its_own_algorithm_alone() -> None:
+    """An Ed25519 key takes no ES256, P-256 takes no EdDSA, and no other length takes either."""
+    es256, ed25519 = es256_sensor(), ed25519_sensor()
+    by_es256, by_ed25519 = es256.state(payload_of()), ed25519.state(payload_of())
+    with pytest.raises(VerificationError, match="is not EdDSA"):
+        signing.verify(by_es256, ed25519.public_key)
+    with pytest.raises(VerificationError, match="a key of 33 bytes is not Ed25519"):
+        signing.verify(by_ed25519, es256.public_key)
+    for size in (0, 32, 34, 64, 66):
+        with pytest.raises(VerificationError, match="is not EdDSA"):
+            signing.verify(by_es256, bytes(size))

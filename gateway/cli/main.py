@@ -23,6 +23,7 @@ COMMANDS = {
     "readings": ("reading", "readings"),
     "export": ("reading", "export"),
     "verify": ("reading", "verify"),
+    "simulate": ("simulate", "simulate"),
 }
 
 

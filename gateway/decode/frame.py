@@ -5,9 +5,9 @@ that is cut off says where. A frame with bytes after its last field is damaged, 
 specification reserves announces fields that we do not know: those are left to the kept frame.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.decode.number import read_date_time, read_float, read_sfloat
 from gateway.model import Damaged, Measurement, Sample, Special
@@ -18,6 +18,14 @@ class Decoder(Protocol):
 
     def feed(self, chunk: bytes, /) -> list[Sample | Damaged]:
         """Give what these bytes complete; never raises, whatever the bytes."""
+
+
+@runtime_checkable
+class Learner(Decoder, Protocol):
+    """A decoder that other characteristics of its device tell more: where the sensor sits, when its session began."""
+
+    def learn(self, characteristic: str, value: bytes, /) -> None:
+        """Take a value that was read; a characteristic ("2a38") of no use and a value of no sense change nothing."""
 
 
 class FormatError(Exception):
@@ -36,6 +44,35 @@ class Frames:
         """Give the chunk's sample, or the damaged frame that it is."""
         try:
             return [self._read(chunk)]
+        except FormatError as fault:
+            return [Damaged(frame=chunk, reason=str(fault))]
+
+
+class PlacedFrames:
+    """A decoder of whole frames that learns from a characteristic of one byte where the sensor sits.
+
+    `read` is given what was learnt, one flag or none, and raises FormatError; a place without a name gives none.
+    """
+
+    __slots__ = ("_characteristic", "_place", "_places", "_read")
+
+    def __init__(
+        self, read: Callable[[bytes, tuple[str, ...]], Sample], characteristic: str, places: Mapping[int, str]
+    ) -> None:
+        self._read = read
+        self._characteristic = characteristic
+        self._places = places
+        self._place: tuple[str, ...] = ()
+
+    def learn(self, characteristic: str, value: bytes, /) -> None:
+        """Take the place that samples are flagged with from now on."""
+        if characteristic == self._characteristic and len(value) == 1:
+            self._place = tuple(name_value(self._places, value[0]))
+
+    def feed(self, chunk: bytes, /) -> list[Sample | Damaged]:
+        """Give the chunk's sample, or the damaged frame that it is."""
+        try:
+            return [self._read(chunk, self._place)]
         except FormatError as fault:
             return [Damaged(frame=chunk, reason=str(fault))]
 
@@ -109,3 +146,8 @@ def put(measurements: list[Measurement], notes: list[str], code: int, value: Dec
 def name_bits(bits: int, names: Sequence[tuple[int, str]]) -> list[str]:
     """Give the names of those masks that share a bit with `bits`."""
     return [name for mask, name in names if bits & mask]
+
+
+def name_value(names: Mapping[int, str], value: int) -> list[str]:
+    """Give the name of a value, if it has one."""
+    return [names[value]] if value in names else []

@@ -12,12 +12,13 @@ flag ("site-finger"). Units stay as they are sent: kg/L x 10^5 = mg/dL, mol/L x 
 
 Context, after flags and sequence number: bit 7 extended flags (8 bits), bit 0 carbohydrate (kind, SFLOAT in kg), bit 1
 meal, bit 2 tester and health (4 bits each), bit 3 exercise (seconds, then % of intensity), bit 4 medication (kind,
-SFLOAT in kg or, with bit 5, L), bit 6 HbA1c (SFLOAT, %). Seconds of exercise are left to the kept frame.
-The sequence number stays in the kept frame. Reserved bits are treated as elsewhere.
+SFLOAT in kg or, with bit 5, L), bit 6 HbA1c (SFLOAT, %). Seconds of exercise are left to the kept frame. A context
+belongs to the measurement with the same sequence number, which is each sample's record. Reserved bits are treated as
+elsewhere.
 Source: Glucose Service 1.0.1, sections 3.1 and 3.2; GATT Specification Supplement.
 """
 
-from gateway.decode.frame import Fields, name_bits, put
+from gateway.decode.frame import Fields, name_bits, name_value, put
 from gateway.model import Measurement, Sample
 
 GLUCOSE = 160020
@@ -25,7 +26,7 @@ HBA1C = 160220
 CARBOHYDRATE = 8417764
 MEDICATION = 8417796
 EXERCISE = 8417760
-_GLUCOSE_TYPES = {
+GLUCOSE_TYPES = {
     1: 160184,  # capillary whole blood
     2: 160188,  # capillary plasma
     3: 160192,  # venous whole blood
@@ -37,7 +38,7 @@ _GLUCOSE_TYPES = {
     9: 160212,  # interstitial fluid
     10: 160208,  # control solution
 }
-_LOCATIONS = {1: "site-finger", 2: "site-alternate", 3: "site-earlobe", 4: "control-solution"}
+LOCATIONS = {1: "site-finger", 2: "site-alternate", 3: "site-ear-lobe", 4: "control-solution"}
 _STATUS_NAMES = (
     (1 << 0, "low-battery"),
     (1 << 1, "sensor-fault"),
@@ -67,14 +68,16 @@ def read_glucose(frame: bytes) -> Sample:
     measurements: list[Measurement] = []
     notes: list[str] = []
     flags = fields.unsigned(1, "flags")
-    fields.take(2, "sequence number")
+    sequence = fields.unsigned(2, "sequence number")
     time_ms = _read_time(fields, notes, has_offset=bool(flags & 0x01))
     if flags & 0x02:
         _read_concentration(fields, measurements, notes, "mol/L" if flags & 0x04 else "kg/L")
     if flags & 0x08:
         notes += name_bits(fields.unsigned(2, "sensor status"), _STATUS_NAMES)
     fields.end(reserved=flags & 0xE0)
-    return Sample(measurements=tuple(measurements), frame=frame, device_time_ms=time_ms, flags=tuple(notes))
+    return Sample(
+        measurements=tuple(measurements), frame=frame, device_time_ms=time_ms, flags=tuple(notes), record=sequence
+    )
 
 
 def read_glucose_context(frame: bytes) -> Sample:
@@ -83,17 +86,17 @@ def read_glucose_context(frame: bytes) -> Sample:
     measurements: list[Measurement] = []
     notes: list[str] = []
     flags = fields.unsigned(1, "flags")
-    fields.take(2, "sequence number")
+    sequence = fields.unsigned(2, "sequence number")
     if flags & 0x80:
         fields.take(1, "extended flags")
     if flags & 0x01:
         kind, value = fields.unsigned(1, "carbohydrate id"), fields.sfloat("carbohydrate")
         put(measurements, notes, _code_of_kind(CARBOHYDRATE, kind, _KINDS_OF_CARBOHYDRATE), value, "kg")
     if flags & 0x02:
-        notes += _name(_MEALS, fields.unsigned(1, "meal"))
+        notes += name_value(_MEALS, fields.unsigned(1, "meal"))
     if flags & 0x04:
         both = fields.unsigned(1, "tester and health")
-        notes += _name(_TESTERS, both & 0xF) + _name(_HEALTH, both >> 4)
+        notes += name_value(_TESTERS, both & 0xF) + name_value(_HEALTH, both >> 4)
     if flags & 0x08:
         fields.take(2, "exercise duration")
         measurements.append(Measurement(EXERCISE, fields.unsigned(1, "exercise intensity"), "%"))
@@ -104,7 +107,7 @@ def read_glucose_context(frame: bytes) -> Sample:
     if flags & 0x40:
         put(measurements, notes, HBA1C, fields.sfloat("HbA1c"), "%")
     fields.end(reserved=flags & 0x80)
-    return Sample(measurements=tuple(measurements), frame=frame, flags=tuple(notes))
+    return Sample(measurements=tuple(measurements), frame=frame, flags=tuple(notes), record=sequence)
 
 
 def _read_time(fields: Fields, notes: list[str], *, has_offset: bool) -> int | None:
@@ -118,14 +121,10 @@ def _read_time(fields: Fields, notes: list[str], *, has_offset: bool) -> int | N
 def _read_concentration(fields: Fields, measurements: list[Measurement], notes: list[str], unit: str) -> None:
     value = fields.sfloat("glucose concentration")
     both = fields.unsigned(1, "type and sample location")
-    put(measurements, notes, _GLUCOSE_TYPES.get(both & 0xF, GLUCOSE), value, unit)
-    notes += _name(_LOCATIONS, both >> 4)
+    put(measurements, notes, GLUCOSE_TYPES.get(both & 0xF, GLUCOSE), value, unit)
+    notes += name_value(LOCATIONS, both >> 4)
 
 
 def _code_of_kind(general: int, kind: int, kinds: int) -> int:
     """Give a kind's code: they follow the general one four apart; a reserved kind has the general one."""
     return general + 4 * kind if 1 <= kind <= kinds else general
-
-
-def _name(names: dict[int, str], value: int) -> list[str]:
-    return [names[value]] if value in names else []

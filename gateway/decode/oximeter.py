@@ -1,21 +1,30 @@
 """PLX Continuous Measurement (0x2A5F) and PLX Spot-Check Measurement (0x2A5E), GATT pulse oximeters.
 
     00 61 00 48 00    continuous: flags, SpO2 97 %, pulse rate 72 /min (SFLOATs)
+    03 61 00 48 00 60 00 49 00 5f 00 47 00    continuous: the fast pair 96 %, 73 /min and the slow pair 95 %, 71 /min
     0f ac f3 be f5 e8 07 0b 1d 17 08 39 20 40 22 00 00 66 e3    spot check: flags, 94.0 %, 147.0 /min, then below
 
 Continuous, after flags and the normal pair: bit 0 a fast pair, bit 1 a slow pair, bit 2 measurement status (16 bits),
 bit 3 device and sensor status (24 bits), bit 4 pulse amplitude index (SFLOAT, %). Spot check: bit 0 date time, bits 1,
 2 and 3 the same two statuses and index, bit 4 the device's clock is not set (its time is then not taken). Other flag
-bits are reserved; fields that they announce at the end are left to the kept frame, as are the fast and slow pairs,
-for which IEEE 11073-10101 has no codes of their own. Status bits that say that all is well give no flag.
+bits are reserved; fields that they announce at the end are left to the kept frame.
+
+The fast and slow pairs respond faster and slower than the normal one. IEEE 11073-10404 gives all three the same codes
+and tells them apart by a supplemental type (MDC_MODALITY_FAST, MDC_MODALITY_SLOW); as measurements they could be taken
+for the normal pair, so they are flags: "fast:150456:96", "slow:149530:71", the number with the digits that were sent,
+or a special's name.
+
+Measurement status, of which bits 0 to 4 are reserved, and device and sensor status, bits 16 to 23, give a flag for
+each bit that says what a value is worth; that a measurement goes on, is validated or is fully qualified gives none.
 Source: Pulse Oximeter Service 1.0.1, sections 3.2 and 3.3.
 """
 
+from decimal import Decimal
 from struct import Struct
 
 from gateway.decode.frame import Fields, FormatError, name_bits, put
 from gateway.decode.number import read_sfloat
-from gateway.model import Measurement, Sample
+from gateway.model import Measurement, Sample, Special
 
 SPO2 = 150456
 PULSE_RATE = 149530
@@ -34,6 +43,7 @@ _STATUS_NAMES = (
     (1 << 15, "invalid"),
 )
 _SENSOR_NAMES = (
+    (1 << 0, "extended-update"),
     (1 << 1, "malfunction"),
     (1 << 2, "irregular-signal"),
     (1 << 3, "inadequate-signal"),
@@ -61,8 +71,8 @@ def read_plx_continuous(frame: bytes) -> Sample:
         fields = Fields(frame, _HEAD.size)
         for bit, name in ((0x01, "fast"), (0x02, "slow")):
             if flags & bit:
-                fields.take(2, f"{name} SpO2")
-                fields.take(2, f"{name} pulse rate")
+                notes.append(f"{name}:{SPO2}:{_write(fields.sfloat(f'{name} SpO2'))}")
+                notes.append(f"{name}:{PULSE_RATE}:{_write(fields.sfloat(f'{name} pulse rate'))}")
         _read_tail(fields, flags >> 2, measurements, notes)
         fields.end(reserved=flags & _RESERVED)
     return Sample(measurements=tuple(measurements), frame=frame, flags=tuple(notes))
@@ -97,3 +107,7 @@ def _read_tail(fields: Fields, flags: int, measurements: list[Measurement], note
         notes += name_bits(fields.unsigned(3, "device and sensor status"), _SENSOR_NAMES)
     if flags & 0x04:
         put(measurements, notes, PULSE_AMPLITUDE_INDEX, fields.sfloat("pulse amplitude index"), "%")
+
+
+def _write(value: Decimal | Special) -> str:
+    return value if isinstance(value, Special) else f"{value:f}"

@@ -12,7 +12,8 @@ is unknown); bit 3 BMI (0.1 kg/m2) and height. A weight of ffff is an unsuccessf
 Body composition: flags (16 bits): bit 0 imperial; 1 date time; 2 user; 3 basal metabolism (kJ); 4 muscle (0.1 %);
 5 muscle mass; 6 fat free mass; 7 soft lean mass; 8 body water mass; 9 impedance (0.1 ohm); 10 weight; 11 height; 12
 the record goes on in another packet. Fat (0.1 %) stands first; ffff is an unsuccessful measurement. Basal metabolism,
-muscle and impedance are left to the kept frame. Other flag bits are reserved, as elsewhere.
+muscle percentage and mass, and impedance are left to the kept frame: no two sources agree on a code of IEEE
+11073-10101 for any of them. Other flag bits are reserved, as elsewhere.
 Source: Weight Scale Service 1.0.1, section 3.2; Body Composition Service 1.0.1, section 3.2.
 """
 

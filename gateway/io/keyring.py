@@ -1,4 +1,8 @@
-"""The master secret of a gateway or peer: 32 bytes from systemd's credentials, or a file that only its owner reads."""
+"""Secrets, each in a file that only its owner reads.
+
+The master secret of a gateway or peer, 32 bytes, may come from systemd's credentials; a device that encrypts what it
+advertises has a key of 16 bytes.
+"""
 
 import os
 import secrets
@@ -9,6 +13,8 @@ from gateway.errors import ConfigError
 from gateway.signing import SECRET_SIZE
 
 FILE = "master.key"
+BIND_KEYS = "bind-keys"
+BIND_KEY_SIZE = 16
 
 
 def create_master(folder: Path) -> bytes:
@@ -30,9 +36,31 @@ def load_master(folder: Path) -> bytes:
     if "CREDENTIALS_DIRECTORY" in os.environ and credential.exists():
         return _read(credential)
     path = folder / FILE
-    if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"{path}: others can read this secret; allowed: chmod 600 {path}")
+    _require_private(path)
     return _read(path)
+
+
+def save_bind_key(folder: Path, device: str, key: bytes) -> None:
+    """Keep the key of a device that encrypts what it advertises.
+
+    Raises: ConfigError if it is not of 16 bytes, or the device has one.
+    """
+    if len(key) != BIND_KEY_SIZE:
+        raise ConfigError(f"the bind key has {len(key)} bytes; allowed: {BIND_KEY_SIZE}")
+    (folder / BIND_KEYS).mkdir(mode=0o700, exist_ok=True)
+    write_secret(folder / BIND_KEYS / f"{device}.key", key)
+
+
+def load_bind_key(folder: Path, device: str) -> bytes | None:
+    """Read the key of a device that encrypts what it advertises, None for one that does not.
+
+    Raises: ConfigError if it is of the wrong size, or readable by others.
+    """
+    path = folder / BIND_KEYS / f"{device}.key"
+    if not path.exists():
+        return None
+    _require_private(path)
+    return _read(path, BIND_KEY_SIZE)
 
 
 def write_secret(path: Path, secret: bytes) -> None:
@@ -50,11 +78,16 @@ def write_secret(path: Path, secret: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _read(path: Path) -> bytes:
+def _require_private(path: Path) -> None:
+    if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path}: others can read this secret; allowed: chmod 600 {path}")
+
+
+def _read(path: Path, size: int = SECRET_SIZE) -> bytes:
     try:
         secret = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; it is made by init") from error
-    if len(secret) != SECRET_SIZE:
-        raise ConfigError(f"{path}: {len(secret)} bytes; allowed: {SECRET_SIZE}")
+    if len(secret) != size:
+        raise ConfigError(f"{path}: {len(secret)} bytes; allowed: {size}")
     return secret

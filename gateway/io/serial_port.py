@@ -53,6 +53,18 @@ class LineSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """What is said to a device: `start` when its port is opened, `keep_alive` every `keep_alive_s` from then on."""
+
+    start: bytes = b""
+    keep_alive: bytes = b""
+    keep_alive_s: float = 0.0
+
+
+SILENCE: Final = Speech()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
     """A port that can be followed; the numbers are those of its USB device, where it is one."""
 
@@ -79,9 +91,10 @@ def list_ports(folder: str = "/dev/serial/by-id") -> list[Port]:
 async def follow(
     port: str,
     settings: LineSettings,
+    speech: Speech = SILENCE,
     *,
     quiet_s: float,
-    on_chunk: Callable[[bytes], None],
+    on_chunk: Callable[[bytes], object],
     on_state: Callable[[LineState, str], None],
 ) -> NoReturn:
     """Open the port whenever it is there and hand over what it says, until cancelled.
@@ -92,7 +105,7 @@ async def follow(
 
     Raises: what `on_chunk` or `on_state` raise; the port is closed then.
     """
-    await _Line(port, settings, quiet_s, on_chunk, on_state).follow()
+    await _Line(port, settings, speech, quiet_s, on_chunk, on_state).follow()
 
 
 class _Line:
@@ -100,12 +113,15 @@ class _Line:
         self,
         port: str,
         settings: LineSettings,
+        speech: Speech,
         quiet_s: float,
-        on_chunk: Callable[[bytes], None],
+        on_chunk: Callable[[bytes], object],
         on_state: Callable[[LineState, str], None],
     ) -> None:
         self._port = port
         self._settings = settings
+        self._speech = speech
+        self._again: asyncio.TimerHandle | None = None
         self._quiet_s = quiet_s
         self._on_chunk = on_chunk
         self._on_state = on_state
@@ -141,12 +157,27 @@ class _Line:
         self._tell(LineState.CONNECTED, f"{self._port} is open, {self._settings}")
         loop.add_reader(serial.fileno(), self._take, serial)
         try:
+            self._say(serial, self._speech.start)
             while True:
                 chunk = await self._wait()
                 self._chunk = loop.create_future()
                 self._hear(chunk)
         finally:
             loop.remove_reader(serial.fileno())
+            if self._again is not None:
+                self._again.cancel()
+
+    def _say(self, serial: Serial, words: bytes) -> None:
+        """Write to the device, and again when that is due."""
+        try:
+            serial.write(words)
+        except SerialException as error:  # a reader that waits gets it as its own
+            if not self._chunk.done():
+                self._chunk.set_exception(error)
+            return
+        if self._speech.keep_alive:
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(self._speech.keep_alive_s, self._say, serial, self._speech.keep_alive)
 
     def _take(self, serial: Serial) -> None:
         """Read what is there, unless the chunk before is still to be handed over; the kernel keeps it then."""
@@ -199,6 +230,7 @@ def _open(port: str, settings: LineSettings) -> Serial:
         parity=settings.parity,
         stopbits=settings.stopbits,
         timeout=0,
+        write_timeout=1,
         exclusive=True,
     )
 

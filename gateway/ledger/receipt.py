@@ -6,7 +6,8 @@
 394 holds one COSE receipt (RFC 9942) by each peer that voted for the leaf's block, with the position -70001 signed by
 that peer: a proof of another size or outside [start, size) is refused. -70002 holds the transparent event by which the
 gateway enrolled the device, so that the key that signed the reading can itself be proved. An event has no -70002: its
-signer is the gateway on the roster. Without its unprotected map the message is the leaf.
+signer is the gateway on the roster. A device that was enrolled with a sensor key signed its readings itself, too: the
+statement in the reading must hold and say the same. Without its unprotected map the message is the leaf.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import cbor2
 
 from gateway import canonical, cbor, merkle, signing
+from gateway.decode.statement import verify_statement
 from gateway.devices import Device, enrolled_device
 from gateway.errors import VerificationError
 from gateway.ledger.quorum import read_vote, require_quorum, verify_vote
@@ -98,6 +100,8 @@ def _verify_reading(message: signing.Message, data: bytes, roster: Roster) -> Pr
     if (position.chain, True) != (enrolment.position.chain, enrolment.position.index < position.index):
         raise VerificationError(f"{device.id} was not enrolled before this reading in chain {position.chain}")
     entry = canonical.decode_reading(message.payload or b"")
+    if device.sensor_key is not None:
+        verify_statement(entry, device.sensor_key)
     return Proven(entry=entry, device=device, position=position, votes=votes)
 
 

@@ -65,7 +65,7 @@ class _Stopwatch:
         source, recorder = await self._ward.source, self._ward.recorder
         height = recorder.head.next_height
         for number in range(LEAVES - recorder.unsealed - recorder.waiting):
-            source.hear(FRAMES[number])
+            source.hear("2a37", FRAMES[number])
         await self._ward.wait_for(lambda: height in self._certified_s)
         await asyncio.sleep(PAUSE_S)
         return (self._certified_s[height] - self._proposed_s[height]) * 1000

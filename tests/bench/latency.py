@@ -75,7 +75,7 @@ class _Stopwatch:
 
     def hear(self) -> None:
         datagram = self._ward.near.recv(64)
-        self._source.hear(datagram[8:])
+        self._source.hear("2a37", datagram[8:])
         self._waiting.create_task(self._stop(int.from_bytes(datagram[:8], "little")))
 
     async def _stop(self, written_ns: int) -> None:

@@ -29,5 +29,5 @@ async def measure(site: Site, *, readings: int, runs: int, report: Callable[[str
 async def _hear_singly(ward: Ward, readings: int) -> None:
     source = await ward.source
     for number in range(readings):
-        source.hear(FRAMES[number % len(FRAMES)])
+        source.hear("2a37", FRAMES[number % len(FRAMES)])
         await ward.recorder.committed()

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from bleak.backends.device import BLEDevice
 from bleak.exc import BleakError
-from dbus_fast import AuthError, BusType, InvalidAddressError, Message, MessageType, unpack_variants
+from dbus_fast import AuthError, BusType, InvalidAddressError, Message, MessageType, Variant, unpack_variants
 from dbus_fast.aio import MessageBus
 
 from gateway.errors import Unavailable
 
 BLUEZ: Final = "org.bluez"
 ADAPTER: Final = "org.bluez.Adapter1"
+CHARACTERISTIC: Final = "org.bluez.GattCharacteristic1"
 DBUS: Final = "org.freedesktop.DBus"
 CALL_LIMIT_S: Final = 10.0
 
@@ -40,6 +41,21 @@ async def limit(doing: str, limit_s: float | None) -> AsyncIterator[None]:
         raise Unavailable(f"{doing}: {' '.join(str(cause).split()) or type(cause).__name__}") from error
 
 
+class _SystemBus(MessageBus):
+    """A connection on which nothing is sent any more once it has ended.
+
+    dbus-fast itself would still send our answers to calls, and fail where nobody can catch it.
+    """
+
+    def send(self, msg: Message) -> "asyncio.Future[None]":  # type: ignore[override] # as dbus-fast's own asyncio bus
+        """Send a message, or drop it where there is no bus any more."""
+        if self.connected:
+            return super().send(msg)
+        dropped = asyncio.get_running_loop().create_future()
+        dropped.set_result(None)
+        return dropped
+
+
 @asynccontextmanager
 async def system_bus() -> AsyncIterator[MessageBus]:
     """Hold a connection of our own to the system's D-Bus.
@@ -47,7 +63,8 @@ async def system_bus() -> AsyncIterator[MessageBus]:
     Raises: Unavailable if there is none.
     """
     try:
-        bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        bus = _SystemBus(bus_type=BusType.SYSTEM)
+        await bus.connect()
     except (OSError, EOFError, AuthError, InvalidAddressError) as error:
         raise Unavailable(f"there is no system D-Bus ({error}): start the service dbus") from error
     try:
@@ -112,3 +129,28 @@ def connected_devices(objects: Objects, adapter: str) -> Iterator[BLEDevice]:
         properties = interfaces.get(_DEVICE, {})
         if properties.get("Connected") and path.startswith(f"/org/bluez/{adapter}/"):
             yield BLEDevice(properties["Address"], properties["Alias"], {"path": path, "props": properties})
+
+
+def is_bonded(objects: Objects, address: str) -> bool:
+    """Say whether BlueZ holds a bond with a device, on any adapter."""
+    devices = (interfaces.get(_DEVICE, {}) for interfaces in objects.values())
+    return any(device.get("Bonded", False) for device in devices if device.get("Address") == address.upper())
+
+
+async def set_power(bus: MessageBus, adapter: str, *, on: bool) -> None:
+    """Switch an adapter on or off.
+
+    Raises: Unavailable if BlueZ refuses or does not answer.
+    """
+    call = Message(
+        destination=BLUEZ,
+        path=f"/org/bluez/{adapter}",
+        interface=f"{DBUS}.Properties",
+        member="Set",
+        signature="ssv",
+        body=[ADAPTER, "Powered", Variant("b", on)],
+    )
+    async with limit(f"switching {adapter} {'on' if on else 'off'}", CALL_LIMIT_S):
+        reply = await bus.call(call)
+    if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
+        raise Unavailable(f"{adapter} could not be switched {'on' if on else 'off'}")

@@ -11,7 +11,7 @@ from gateway.io.bluetooth.bluez import CALL_LIMIT_S, choose_adapter, limit, mana
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advertisement:
-    """A device that was heard: its 128-bit service UUIDs as text, its makers' company identifiers."""
+    """A device that was heard: 128-bit UUIDs of its services and service data, as text; its makers' numbers."""
 
     address: str
     name: str | None
@@ -37,7 +37,7 @@ def _advertisement(device: BLEDevice, data: AdvertisementData) -> Advertisement:
     return Advertisement(
         address=device.address,
         name=device.name,
-        service_uuids=tuple(data.service_uuids),
+        service_uuids=tuple(dict.fromkeys((*data.service_uuids, *data.service_data))),
         manufacturer_ids=tuple(sorted(data.manufacturer_data)),
         rssi_dbm=data.rssi,
     )

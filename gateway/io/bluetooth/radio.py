@@ -5,10 +5,8 @@ link is not believed for long: when bluetoothd is killed, bleak goes on calling 
 """
 
 import asyncio
-import random
-from collections.abc import Callable
-from contextlib import suppress
-from enum import StrEnum
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 import structlog
@@ -25,42 +23,33 @@ from gateway.io.bluetooth.bluez import (
     ADAPTER,
     BLUEZ,
     CALL_LIMIT_S,
+    CHARACTERISTIC,
     DBUS,
     choose_adapter,
     connected_devices,
     limit,
     managed_objects,
     match_signal,
+    set_power,
     system_bus,
 )
+from gateway.io.bluetooth.bonding import bond_state
+from gateway.io.bluetooth.ladder import Ladder, Step
+from gateway.io.bluetooth.link import Contact, Delays, Ear, Link, LinkState, Listener
+from gateway.io.bluetooth.refusals import explain_refusal
 
 # bleak gives up after 20 s and then has BlueZ cancel the attempt, which a hung BlueZ never answers.
 _CONNECT_LIMIT_S: Final = 30.0
 _LOOK_INTERVAL_S: Final = 30.0
-_FIRST_DELAY_S: Final = 1.0
-_LONGEST_DELAY_S: Final = 30.0
 
-
-class LinkState(StrEnum):
-    """Where one device's connection stands."""
-
-    SEARCHING = "searching"
-    CONNECTING = "connecting"
-    SUBSCRIBED = "subscribed"
-    QUIET = "quiet"
-    LOST = "lost"
-    BACKOFF = "backoff"
-
-
-OnFrame = Callable[[bytes], None]
-OnState = Callable[[LinkState, str], None]
 _Report = Callable[..., None]
 
 
 class Radio:
     """One Bluetooth adapter, by default the first that is powered; `slots` is how many links its controller holds.
 
-    The caller runs `run` and each `follow` as tasks of its own; both end only by cancellation.
+    The caller runs `run` and each `follow` and `listen` as tasks of its own; all end by cancellation, and `run` also
+    when starting the process anew is all that is left to try.
     """
 
     def __init__(self, *, adapter: str | None = None, slots: int = 5) -> None:
@@ -68,16 +57,23 @@ class Radio:
         self._slots = asyncio.Semaphore(slots)
         # A controller makes one connection at a time.
         self._connecting = asyncio.Lock()
-        self._links: dict[BleakClient, _Link] = {}
+        self._links: dict[BleakClient, Link] = {}
         self._searches: dict[str, asyncio.Future[BLEDevice]] = {}
+        self._ears: dict[str, tuple[str, Ear]] = {}
+        self._expected = 0  # devices that should be heard all the time
+        self._ladder = Ladder(asyncio.get_running_loop().time())
         # Set when there is reason to ask BlueZ what became of it.
         self._doubt = asyncio.Event()
         self._gone = ""
+        self._stuck = False
         self._log = structlog.get_logger()
 
     async def run(self) -> None:
-        """Keep the scanner alive, whatever becomes of the bus, BlueZ and the adapter."""
-        delays = _Delays()
+        """Keep the scanner alive, whatever becomes of the bus, BlueZ and the adapter.
+
+        Raises: Unavailable if the radio was long silent and neither a new scan nor a reset of the adapter helped.
+        """
+        delays = Delays()
         while True:
             try:
                 async with system_bus() as bus:
@@ -86,73 +82,118 @@ class Radio:
                 reason = str(error)
             for link in self._links.values():
                 link.end(reason)
+            if self._stuck:
+                raise Unavailable(reason)
             delay_s = delays.next_s()
             self._log.warning("radio away", reason=reason, retry_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
 
-    async def follow(
-        self, address: str, characteristic: str, *, quiet_s: float, on_frame: OnFrame, on_state: OnState
-    ) -> None:
-        """Keep one device connected and subscribed; one `follow` per address.
+    async def follow(self, contact: Contact, listener: Listener) -> NoReturn:
+        """Keep one device connected and subscribed, or connect it whenever it is there; one task per address."""
+        address = contact.address.upper()
+        report = self._reporter(address, listener)
+        delays = Delays()
+        with self._expecting(contact):
+            while True:
+                report(LinkState.AWAITED if contact.intermittent else LinkState.SEARCHING)
+                device = await self._search(address)
+                link = Link(listener, self._ladder.heard)
+                if self._slots.locked():
+                    report(LinkState.SEARCHING, "every connection slot is taken")
+                async with self._slots:
+                    try:
+                        await self._hold(device, contact, link, listener, report)
+                    except Unavailable as error:
+                        link.end(str(error))
+                if link.first.is_set():
+                    delays.reset()
+                    if contact.intermittent:
+                        continue
+                delay_s = delays.next_s()
+                report(LinkState.BACKOFF, f"{link.reason}; next try in {delay_s:.1f} s")
+                await asyncio.sleep(delay_s)
 
-        `characteristic` is a UUID of 16 or 128 bits as text. Each notification goes to `on_frame`, each change of
-        state to `on_state` with its reason, "" where there is none; neither may raise. A link without a frame for
-        `quiet_s` is lost.
-        """
-        address, uuid = address.upper(), normalize_uuid_str(characteristic)
-        log = self._log.bind(address=address)
-
-        def report(state: LinkState, reason: str = "") -> None:
-            log.info(state.value, **({"reason": reason} if reason else {}))
-            on_state(state, reason)
-
-        delays = _Delays()
-        while True:
-            report(LinkState.SEARCHING)
-            device = await self._search(address)
-            link = _Link(on_frame)
-            if self._slots.locked():
-                report(LinkState.SEARCHING, "every connection slot is taken")
-            async with self._slots:
+    async def listen(self, contact: Contact, listener: Listener) -> NoReturn:
+        """Take what one device advertises as service data of the contact's one channel; one task per address."""
+        address, (service,) = contact.address.upper(), contact.channels
+        report = self._reporter(address, listener)
+        report(LinkState.SEARCHING)
+        with self._expecting(contact):
+            while True:
+                link = Link(listener, self._ladder.heard)
+                self._ears[address] = normalize_uuid_str(service), link.ear(service)
                 try:
-                    await self._hold(device, uuid, link, quiet_s, report)
-                except Unavailable as error:
-                    link.end(str(error))
-            if link.heard:
-                delays.reset()
-            delay_s = delays.next_s()
-            report(LinkState.BACKOFF, f"{link.reason}; next try in {delay_s:.1f} s")
-            await asyncio.sleep(delay_s)
+                    await link.first.wait()
+                    report(LinkState.LISTENING)
+                    await link.next_write(contact.quiet_s)
+                finally:
+                    del self._ears[address]
+                report(LinkState.LOST, f"no advertisement for {contact.quiet_s:g} s")
 
-    async def _hold(self, device: BLEDevice, uuid: str, link: "_Link", quiet_s: float, report: _Report) -> None:
+    async def _hold(self, device: BLEDevice, contact: Contact, link: Link, listener: Listener, report: _Report) -> None:
         """Carry one connection from its start to its end.
 
-        Raises: Unavailable if it does not come about.
+        Raises: Unavailable if it does not come about, or something could not be written.
         """
         report(LinkState.CONNECTING)
-        async with self._connecting, limit("connecting", _CONNECT_LIMIT_S):
-            client = await establish_connection(
-                BleakClient,
-                device,
-                device.address,
-                disconnected_callback=self._disconnected,
-                max_attempts=1,
-                use_services_cache=False,
-            )
+        client = await self._connect(device)
         self._links[client] = link
         try:
-            async with limit("subscribing", CALL_LIMIT_S):
-                await client.start_notify(uuid, link.hear)
+            await self._open(client, contact, link, listener)
             report(LinkState.SUBSCRIBED)
-            if await link.falls_quiet(quiet_s):
-                link.end(f"no frame for {quiet_s:g} s")
-                report(LinkState.QUIET, link.reason)
-            report(LinkState.LOST, link.reason)
+            while write := await link.next_write(contact.quiet_s):
+                await _write(client, *write)
+            if not link.is_over:
+                link.end(f"no frame for {contact.quiet_s:g} s")
+                if not contact.intermittent:
+                    report(LinkState.QUIET, link.reason)
+            if not contact.intermittent:
+                report(LinkState.LOST, link.reason)
         finally:
             del self._links[client]
             with suppress(Unavailable):
                 async with limit("disconnecting", CALL_LIMIT_S):
                     await client.disconnect()
+
+    async def _connect(self, device: BLEDevice) -> BleakClient:
+        """Connect; raises Unavailable, with what it may mean where there is a bond."""
+        try:
+            async with self._connecting, limit("connecting", _CONNECT_LIMIT_S):
+                return await establish_connection(
+                    BleakClient,
+                    device,
+                    device.address,
+                    disconnected_callback=self._disconnected,
+                    max_attempts=1,
+                    use_services_cache=False,
+                )
+        except Unavailable as error:
+            if not await bond_state(device.address, self._adapter):
+                raise
+            cause = type(error.__cause__).__name__
+            raise Unavailable(explain_refusal(device.address, cause, str(error), bonded=True)) from error
+
+    async def _open(self, client: BleakClient, contact: Contact, link: Link, listener: Listener) -> None:
+        """Check the bond, set the clock, read what is read once, subscribe, ask for what is stored.
+
+        Raises: Unavailable if any of it fails.
+        """
+        bonded = await bond_state(contact.address, self._adapter)
+        if contact.bond_required and not bonded:
+            raise Unavailable("the link is not bonded, which this kind of device must be: onboard it again")
+        for uuid, data in listener.opened(bonded=bonded):
+            if client.services.get_characteristic(uuid) is not None:
+                with suppress(Unavailable):  # a clock that does not want to be set
+                    await _write(client, uuid, data)
+        for uuid in contact.context:
+            if client.services.get_characteristic(uuid) is not None:
+                async with limit(f"reading {uuid}", CALL_LIMIT_S):
+                    listener.learn(uuid, bytes(await client.read_gatt_char(uuid)))
+        for uuid in contact.channels:
+            if uuid == contact.channels[0] or client.services.get_characteristic(uuid) is not None:
+                async with limit("subscribing", CALL_LIMIT_S):
+                    await client.start_notify(uuid, link.ear(uuid))
+        link.write(listener.subscribed())
 
     async def _search(self, address: str) -> BLEDevice:
         """Wait until the device is heard anew: a Connect to one that has gone would block the adapter."""
@@ -164,7 +205,7 @@ class Radio:
         finally:
             del self._searches[address]
 
-    async def _scan(self, bus: MessageBus, delays: "_Delays") -> NoReturn:
+    async def _scan(self, bus: MessageBus, delays: Delays) -> NoReturn:
         """Scan until the bus, BlueZ or its adapter has gone.
 
         BlueZ's answers are waited for without a limit: a hung BlueZ answers in the end or dies, and a
@@ -178,6 +219,7 @@ class Radio:
         await match_signal(bus, f"sender='{BLUEZ}',member='PropertiesChanged',arg0='{ADAPTER}'")
         await match_signal(bus, f"sender='{BLUEZ}',member='InterfacesRemoved'")
         adapter = choose_adapter(await managed_objects(bus), self._adapter)
+        await self._wake(bus, adapter)
         scanner = BleakScanner(self._heard, bluez={"adapter": adapter})
         async with limit(f"scanning with {adapter}", None):
             await scanner.start()
@@ -202,6 +244,7 @@ class Radio:
                 async with asyncio.timeout(_LOOK_INTERVAL_S):
                     await self._doubt.wait()
             self._doubt.clear()
+            await self._wake(bus, adapter)
         raise Unavailable(self._gone)
 
     def _hear_bus(self, message: Message) -> None:
@@ -213,17 +256,64 @@ class Radio:
                 self._gone = "the Bluetooth adapter was switched off"
             case "InterfacesRemoved", [_, interfaces] if ADAPTER in interfaces:
                 self._gone = "the Bluetooth adapter was unplugged"
+            case "InterfacesRemoved", [path, interfaces] if CHARACTERISTIC in interfaces:
+                self._lose_services(path)
             case _:
                 return
         self._doubt.set()
+
+    def _lose_services(self, path: str) -> None:
+        """End the link to a device whose services changed: what was subscribed to is there no more."""
+        for client, link in self._links.items():
+            if f"/dev_{client.address.replace(':', '_')}/" in path:
+                link.end("its services changed")
+
+    async def _wake(self, bus: MessageBus, adapter: str) -> None:
+        """Do what a long silence calls for; raises Unavailable where the scan must begin anew."""
+        match self._ladder.climb(asyncio.get_running_loop().time(), expected=self._expected > 0):
+            case Step.RESTART_SCANNER:
+                raise Unavailable(f"{self._silence()}: the scanner is started anew")
+            case Step.RESET_ADAPTER:
+                await set_power(bus, adapter, on=False)
+                await set_power(bus, adapter, on=True)
+                raise Unavailable(f"{self._silence()}: {adapter} was switched off and on")
+            case Step.EXIT:
+                self._stuck = True
+                raise Unavailable(f"{self._silence()}, and neither a new scan nor a reset of {adapter} helped")
+
+    def _silence(self) -> str:
+        return f"nothing was heard for {self._ladder.silence_s(asyncio.get_running_loop().time()):.0f} s"
+
+    @contextmanager
+    def _expecting(self, contact: Contact) -> Iterator[None]:
+        """Count a device that should be heard all the time."""
+        self._expected += not contact.intermittent
+        try:
+            yield
+        finally:
+            self._expected -= not contact.intermittent
+
+    def _reporter(self, address: str, listener: Listener) -> _Report:
+        log = self._log.bind(address=address)
+
+        def report(state: LinkState, reason: str = "") -> None:
+            log.info(state.value, **({"reason": reason} if reason else {}))
+            listener.change(state, reason)
+
+        return report
 
     def _found(self, device: BLEDevice) -> None:
         search = self._searches.get(device.address)
         if search is not None and not search.done():
             search.set_result(device)
 
-    def _heard(self, device: BLEDevice, _data: AdvertisementData) -> None:
+    def _heard(self, device: BLEDevice, data: AdvertisementData) -> None:
+        self._ladder.heard(asyncio.get_running_loop().time())
         self._found(device)
+        if device.address in self._ears:
+            uuid, ear = self._ears[device.address]
+            if uuid in data.service_data:
+                ear(None, bytearray(data.service_data[uuid]))
 
     def _disconnected(self, client: BleakClient) -> None:
         self._doubt.set()
@@ -231,51 +321,7 @@ class Radio:
             self._links[client].end("the link was lost")
 
 
-class _Link:
-    """One connection: what it heard and when, and why it ended. Nothing it hears after its end counts."""
-
-    def __init__(self, on_frame: OnFrame) -> None:
-        self._on_frame = on_frame
-        self._over = asyncio.Event()
-        self._heard_s = 0.0
-        self.heard = False
-        self.reason = ""
-
-    def hear(self, _characteristic: object, value: bytearray) -> None:
-        if self._over.is_set():
-            return
-        self.heard = True
-        self._heard_s = asyncio.get_running_loop().time()
-        self._on_frame(bytes(value))
-
-    def end(self, reason: str) -> None:
-        if not self._over.is_set():
-            self.reason = reason
-            self._over.set()
-
-    async def falls_quiet(self, quiet_s: float) -> bool:
-        """Wait for the end (False) or until nothing was heard for `quiet_s` (True)."""
-        loop = asyncio.get_running_loop()
-        self._heard_s = max(self._heard_s, loop.time())
-        while not self._over.is_set():
-            if loop.time() >= self._heard_s + quiet_s:
-                return True
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._heard_s + quiet_s):
-                    await self._over.wait()
-        return False
-
-
-class _Delays:
-    """Seconds to wait before the next try: twice as many each time, less up to a half by chance."""
-
-    def __init__(self) -> None:
-        self._next_s = _FIRST_DELAY_S
-
-    def next_s(self) -> float:
-        delay_s = self._next_s * random.uniform(0.5, 1)  # noqa: S311 - only spreads the tries
-        self._next_s = min(2 * self._next_s, _LONGEST_DELAY_S)
-        return delay_s
-
-    def reset(self) -> None:
-        self._next_s = _FIRST_DELAY_S
+async def _write(client: BleakClient, uuid: str, data: bytes) -> None:
+    """Write, with a response where the characteristic gives one; raises Unavailable."""
+    async with limit(f"writing {uuid}", CALL_LIMIT_S):
+        await client.write_gatt_char(uuid, data)
