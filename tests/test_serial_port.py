@@ -249,6 +249,17 @@ async def test_device_is_told_to_start_and_kept_alive(tmp_path: Path) -> None:
     again.unplug()
 
 
+async def test_silent_device_is_told_to_start_again(tmp_path: Path) -> None:
+    """A device that was switched off and on, while its adapter stayed, is told until it speaks."""
+    far = Far(tmp_path)
+    async with following(far.path, speech=Speech(start=b"\x7d\x81\xa1"), quiet_s=0.05) as ear:
+        assert await far.hear(9) == b"\x7d\x81\xa1" * 3
+        assert ear.states[-1][0] is LineState.QUIET
+        far.say(b"\x01")
+        await ear.until_state(LineState.QUIET, LineState.CONNECTED)
+    far.unplug()
+
+
 async def test_device_that_needs_nothing_is_told_nothing(tmp_path: Path) -> None:
     """A port is only read where the device asks for no word."""
     far = Far(tmp_path)

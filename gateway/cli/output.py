@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +26,23 @@ NAMES = {
     150021: "systolic",
     150022: "diastolic",
     150023: "mean pressure",
+    150300: "cuff pressure",
+    150448: "perfusion index",
+    160020: "glucose",
+    **dict.fromkeys((*range(160184, 160213, 4), 160364, 160368), "glucose"),
+    160208: "control solution",
+    160220: "HbA1c",
     188736: "weight",
+    188740: "height",
+    188748: "body fat",
+    188752: "BMI",
+    188756: "fat free mass",
+    188760: "soft lean mass",
+    188764: "body water",
+    188508: "ambient temperature",
     151562: "respiration",
+    8454263: "energy",
+    67996: "battery",
 }
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
@@ -51,16 +68,17 @@ def show_json(value: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in aligned columns, numbers to the right, control characters shown."""
+    """Print rows in aligned columns, numbers to the right, control characters shown; cut to a terminal's width."""
     texts = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max([len(name), *(len(row[at]) for row in texts)]) for at, name in enumerate(columns)]
     right = [all(row[at].lstrip("-").isdigit() for row in texts) and bool(texts) for at in range(len(columns))]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in [list(columns), *texts]:
         cells = [
             cell.rjust(width) if to_right else cell.ljust(width)
             for cell, width, to_right in zip(row, widths, right, strict=True)
         ]
-        click.echo("  ".join(cells).rstrip())
+        click.echo("  ".join(cells).rstrip()[:limit])
 
 
 def show_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -93,6 +111,6 @@ def _value(measurement: dict[str, Any]) -> str:
     if isinstance(value, dict):
         return f"{name} ({len(value['samples'])} samples)"
     number = str(value)
-    if "." in number:
-        number = f"{float(number):.1f}"
+    if "." in number or "E" in number:  # exact ones are in --json
+        number = f"{float(number):.4g}"
     return f"{name} {number} {measurement['unit']}"

@@ -159,7 +159,7 @@ class _Line:
         try:
             self._say(serial, self._speech.start)
             while True:
-                chunk = await self._wait()
+                chunk = await self._wait(serial)
                 self._chunk = loop.create_future()
                 self._hear(chunk)
         finally:
@@ -168,7 +168,9 @@ class _Line:
                 self._again.cancel()
 
     def _say(self, serial: Serial, words: bytes) -> None:
-        """Write to the device, and again when that is due."""
+        """Write to the device, and keep it alive from now on."""
+        if self._again is not None:
+            self._again.cancel()
         try:
             serial.write(words)
         except SerialException as error:  # a reader that waits gets it as its own
@@ -191,11 +193,17 @@ class _Line:
             if chunk:
                 self._chunk.set_result(chunk)
 
-    async def _wait(self) -> bytes:
-        """Return the next chunk; a gateway that was itself held up finds it here and takes it for no silence."""
+    async def _wait(self, serial: Serial) -> bytes:
+        """Return the next chunk; a gateway that was itself held up finds it here and takes it for no silence.
+
+        A device that was switched off and on behind its adapter is silent until it is told to start again.
+        """
         await asyncio.wait((self._chunk,), timeout=self._quiet_s)
         if not self._chunk.done():
             self._tell(LineState.QUIET, f"{self._port} has been silent for {self._quiet_s:g} s")
+        while self._speech.start and not self._chunk.done():
+            self._say(serial, self._speech.start)
+            await asyncio.wait((self._chunk,), timeout=self._quiet_s)
         return await self._chunk
 
     def _hear(self, chunk: bytes) -> None:
