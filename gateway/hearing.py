@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.decode import DECODER_VERSIONS, DECODERS, Decoder, Learner
-from gateway.decode.bthome import Bthome
+from gateway.decode.bthome import Bthome, is_numbered
 from gateway.decode.statement import StatementCheck, read_statement
 from gateway.devices import Device, is_plausible
 from gateway.errors import VerificationError
@@ -123,11 +123,12 @@ class Hearing:
 class _Channel:
     """One source of frames of a device, and its decoder."""
 
-    __slots__ = ("_build", "_frame", "_heard_s", "_repeat_s", "decoder", "second", "version")
+    __slots__ = ("_advertised", "_build", "_frame", "_heard_s", "_repeat_s", "decoder", "second", "version")
 
     def __init__(self, channel: Channel, profile: Profile, build: Callable[[], Decoder]) -> None:
         self._build = build
         self._repeat_s = _repeat_s(profile)
+        self._advertised = profile.transport is Transport.ADVERTISEMENT
         self._frame = b""
         self._heard_s = float("-inf")
         self.version = DECODER_VERSIONS[channel.decoder]
@@ -139,8 +140,10 @@ class _Channel:
         self.decoder = self._build()
 
     def repeats(self, frame: bytes, now_s: float) -> bool:
-        """Say whether this is the last frame once more, too soon to be another measurement."""
-        if frame == self._frame and now_s - self._heard_s < self._repeat_s:
+        """Say whether this is the last frame once more: too soon to be another measurement, or with the same number."""
+        if frame == self._frame and (
+            now_s - self._heard_s < self._repeat_s or (self._advertised and is_numbered(frame))
+        ):
             return True
         self._frame, self._heard_s = frame, now_s
         return False

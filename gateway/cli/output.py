@@ -40,6 +40,7 @@ NAMES = {
     188760: "soft lean mass",
     188764: "body water",
     188508: "ambient temperature",
+    67108865: "humidity",
     151562: "respiration",
     8454263: "energy",
     67996: "battery",

@@ -20,6 +20,7 @@ fills in a value; what a frame says about its own quality becomes flags of the s
 | extended-update, multi-packet | the value is renewed more slowly than usual; another frame has the rest |
 | fast:CODE:VALUE, slow:CODE:VALUE | an oximeter's values that respond faster and slower than those it measures |
 | calibration-due, calibration-recommended, calibration-not-allowed, time-synchronisation-due | the sensor asks |
+| counter-went-back | the number of an encrypted advertisement is below the one before: a reset, or a replay |
 | session-stopped, device-alert | as named |
 | stored, demo-data, test-data, control-solution, unavailable, questionable, invalid | what the value is |
 | above-measurable, below-measurable | the value is a bound |

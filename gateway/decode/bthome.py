@@ -5,8 +5,8 @@
 Device information: bit 0 encrypted, bits 7 to 5 the version, 2. Then objects in ascending order of their ids, each an
 id and a value, little-endian, of the size that the id has. Text and raw objects carry their size. An unknown id ends
 what can be read; the rest is left to the kept frame, as the format asks. Temperatures are those around the sensor.
-Objects other than temperature, battery, low battery and time stamp are left to the kept frame, humidity among them:
-no code of IEEE 11073-10101 for it was verified.
+Objects other than temperature, humidity, battery, low battery and time stamp are left to the kept frame. IEEE
+11073-10101 has no code for relative humidity: ours is the first of its private partition, 1024.
 
     41 a4 72 66 c9 5f 73 00 11 22 33 78 23 72 14    device information, ciphertext, counter, check
 
@@ -20,9 +20,11 @@ from gateway.decode.frame import Fields, FormatError
 from gateway.model import Damaged, Measurement, Sample
 
 AMBIENT_TEMPERATURE = 188508
+RELATIVE_HUMIDITY = 1024 << 16 | 1
 BATTERY_LEVEL = 67996
 _BATTERY, _TIME_STAMP, _BATTERY_LOW, _TEXT, _RAW = 0x01, 0x50, 0x15, 0x53, 0x54
 _TEMPERATURES = {0x02: (2, 1, -2), 0x45: (2, 1, -1), 0x57: (1, 1, 0), 0x58: (1, 35, -2)}  # size, step, scale
+_HUMIDITIES = {0x03: (2, -2), 0x2E: (1, 0)}  # size, scale
 _SIZES = {
     **dict.fromkeys((0x00, 0x01, 0x09, *range(0x0F, 0x12), *range(0x15, 0x30), 0x3A, 0x46, 0x59, 0x60), 1),
     **dict.fromkeys((0x03, 0x06, 0x07, 0x08, 0x0C, 0x0D, 0x0E, 0x12, 0x13, 0x14, 0x3C, 0x3D, 0x3F, 0x40, 0x41), 2),
@@ -40,16 +42,17 @@ _COUNTER_SIZE = 4
 class Bthome:
     """A decoder of one device's service data; `key` (16 bytes) and `address` (6 bytes) open encrypted frames."""
 
-    __slots__ = ("_address", "_key")
+    __slots__ = ("_address", "_counter", "_key")
 
     def __init__(self, key: bytes | None = None, address: bytes = b"") -> None:
         self._key = key
         self._address = address
+        self._counter = 0  # of the last encrypted frame
 
     def feed(self, chunk: bytes, /) -> list[Sample | Damaged]:
         """Give the frame's sample, or the damaged frame that it is."""
         try:
-            return [_read_objects(chunk, self._open(chunk))]
+            return [_read_objects(chunk, self._open(chunk), self._note_counter(chunk))]
         except FormatError as fault:
             return [Damaged(frame=chunk, reason=str(fault))]
 
@@ -68,6 +71,18 @@ class Bthome:
         sealed, counter, check = frame[1:-8], frame[-8:-4], frame[-4:]
         return _decrypt(self._key, self._address + b"\xd2\xfc" + frame[:1] + counter, sealed + check)
 
+    def _note_counter(self, frame: bytes) -> list[str]:
+        """Note where the counter of a frame that was opened went back: the device was reset, or it is a replay."""
+        if not frame[0] & _ENCRYPTED:
+            return []
+        before, self._counter = self._counter, int.from_bytes(frame[-8:-4], "little")
+        return ["counter-went-back"] if self._counter < before else []
+
+
+def is_numbered(frame: bytes) -> bool:
+    """Say whether a frame differs from every other one of its device: by its counter, or its packet id (object 00)."""
+    return bool(frame) and (bool(frame[0] & _ENCRYPTED) or frame[1:2] == b"\x00")
+
 
 def _decrypt(key: bytes, nonce: bytes, sealed: bytes) -> bytes:
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - 5 MB that only encrypted devices need
@@ -79,10 +94,9 @@ def _decrypt(key: bytes, nonce: bytes, sealed: bytes) -> bytes:
         raise FormatError("check is wrong: another key or address, or a changed frame") from fault
 
 
-def _read_objects(frame: bytes, objects: bytes) -> Sample:
+def _read_objects(frame: bytes, objects: bytes, notes: list[str]) -> Sample:
     fields = Fields(objects)
     measurements: list[Measurement] = []
-    notes: list[str] = []
     time_ms = None
     while fields.left():
         kind = fields.unsigned(1, "object id")
@@ -90,6 +104,10 @@ def _read_objects(frame: bytes, objects: bytes) -> Sample:
             size, step, scale = _TEMPERATURES[kind]
             value = Decimal(fields.signed(size, "temperature") * step).scaleb(scale)
             measurements.append(Measurement(AMBIENT_TEMPERATURE, value, "Cel"))
+        elif kind in _HUMIDITIES:
+            size, scale = _HUMIDITIES[kind]
+            value = Decimal(fields.unsigned(size, "humidity")).scaleb(scale)
+            measurements.append(Measurement(RELATIVE_HUMIDITY, value, "%"))
         elif kind == _BATTERY:
             measurements.append(Measurement(BATTERY_LEVEL, fields.unsigned(1, "battery"), "%"))
         elif kind == _BATTERY_LOW:
