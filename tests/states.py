@@ -9,6 +9,7 @@ from gateway.io.store.readings import LeafRow, ReadingStore, Signer
 from gateway.ledger.voting import cast_vote
 from gateway.model import Roster
 from tests.builders import CHAIN, GATEWAY, MASTER, VOTED_S, Chain, key_of, make_roster, ward_chain
+from tests.processes import type_iomt
 
 PEERS = ("peer-0", "peer-1", "peer-2")
 CONFIG = f"""\
@@ -49,4 +50,14 @@ def make_state(folder: Path, chain: Chain | None = None, roster: Roster | None =
     store = ReadingStore(str(folder / "readings.db"))
     keep(store, chain or ward_chain())
     store.close()
+    return folder
+
+
+def init_gateway(folder: Path) -> Path:
+    """Initialise a gateway in a folder, admitted to a ledger without peers beside it; give its state folder."""
+    ledger = folder.parent / "ledger"
+    member = ("--broker", "mqtt://127.0.0.1:1", "--roster", ledger / "roster.cose")
+    type_iomt("ledger", "create", "--state", ledger)
+    type_iomt("init", "--state", folder, "--id", "ward-3", *member)
+    type_iomt("ledger", "admit", "--state", ledger, *folder.glob("*.card"))
     return folder

@@ -25,6 +25,7 @@ from gateway.cli.main import iomt
 from gateway.errors import VerificationError
 from gateway.io import keyring
 from tests.processes import type_iomt
+from tests.states import init_gateway
 
 ADDRESS = "C0:FF:EE:00:00:01"
 BTHOME = uuid_of(0xFCD2)
@@ -101,12 +102,7 @@ def radio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Thread]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    ledger, gateway = tmp_path / "ledger", tmp_path / "gw"
-    type_iomt("ledger", "create", "--state", ledger)
-    member = ("--broker", "mqtt://127.0.0.1:1", "--roster", ledger / "roster.cose")
-    type_iomt("init", "--state", gateway, "--id", "ward-3", *member)
-    type_iomt("ledger", "admit", "--state", ledger, *gateway.glob("*.card"))
-    return gateway
+    return init_gateway(tmp_path / "gw")
 
 
 def add(state: Path, profile: str, *options: object, answers: str | None = None) -> str:

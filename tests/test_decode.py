@@ -27,7 +27,7 @@ def check(made: list[Sample | Damaged]) -> None:
 @pytest.mark.parametrize("name", sorted(DECODERS))
 @settings(deadline=None)
 @given(chunks=st.lists(st.binary(max_size=400), max_size=4))
-def test_any_garbage_is_a_sample_or_damaged(name: str, chunks: list[bytes]) -> None:
+def test_fault_21_any_garbage_is_a_sample_or_damaged(name: str, chunks: list[bytes]) -> None:
     """No bytes raise, and what is refused says why."""
     decoder = DECODERS[name]()
     for chunk in chunks:
@@ -70,7 +70,7 @@ def test_no_lesson_raises(name: str, lessons: list[tuple[str, bytes]], value: by
 @pytest.mark.parametrize("name", SERIAL)
 @settings(deadline=None)
 @given(noise=st.binary(max_size=1500))
-def test_noise_byte_by_byte_equals_one_chunk(name: str, noise: bytes) -> None:
+def test_fault_23_noise_byte_by_byte_equals_one_chunk(name: str, noise: bytes) -> None:
     """What comes out of a line depends on the bytes alone."""
     decoder = DECODERS[name]()
     assert [made for byte in noise for made in decoder.feed(bytes((byte,)))] == DECODERS[name]().feed(noise)
@@ -78,7 +78,7 @@ def test_noise_byte_by_byte_equals_one_chunk(name: str, noise: bytes) -> None:
 
 @pytest.mark.parametrize("name", SERIAL)
 @pytest.mark.parametrize("unit", [b"\x00", b"\xff", b"\x01\x81", b"0"])
-def test_ten_megabytes_without_a_frame_keep_nothing(name: str, unit: bytes) -> None:
+def test_fault_23_ten_megabytes_without_a_frame_keep_nothing(name: str, unit: bytes) -> None:
     """Noise leaves in bounded pieces; what stays behind is bounded too."""
     decoder = DECODERS[name]()
     chunk = unit * (65536 // len(unit))
@@ -89,6 +89,56 @@ def test_ten_megabytes_without_a_frame_keep_nothing(name: str, unit: bytes) -> N
         assert all(len(piece.frame) <= 540 for piece in made)
         given_back += sum(len(piece.frame) for piece in made)
     assert heard - given_back < 1100
+
+
+# A frame of each kind with SFLOATs or a FLOAT in it: where they stand, their size, the codes that they give.
+SPECIAL_PLACES = [
+    ("gatt.plx_continuous", "00 6100 4800", (1, 3), 2),
+    ("gatt.plx_spot_check", "00 6100 4800", (1, 3), 2),
+    ("gatt.blood_pressure", "04 8a00 5800 7800 3c00", (1, 3, 5, 7), 2),
+    ("gatt.cuff_pressure", "00 8a00 ff07 ff07", (1,), 2),
+    ("gatt.temperature", "00 b00e00fe", (1,), 4),
+    ("gatt.intermediate_temperature", "00 b00e00fe", (1,), 4),
+    ("gatt.glucose", "02 0100 e307021b0b0a1e 69d0 11", (10,), 2),
+    ("gatt.glucose_context", "40 0100 2800", (3,), 2),
+    ("gatt.cgm", "06 00 7800 1e00", (2,), 2),
+]
+SPECIALS = {
+    2: ("ff07", "0008", "fe07", "0208", "0108"),
+    4: ("ffff7f00", "00008000", "feff7f00", "02008000", "01008000"),
+}
+SPECIAL_NAMES = ("NaN", "NRes", "+INF", "-INF", "reserved")
+
+
+@pytest.mark.parametrize(
+    ("name", "frame", "place", "special", "said"),
+    [
+        pytest.param(name, frame, place, special, said, id=f"{name} at {place}: {said}")
+        for name, frame, places, size in SPECIAL_PLACES
+        for place in places
+        for special, said in zip(SPECIALS[size], SPECIAL_NAMES, strict=True)
+    ],
+)
+def test_fault_21_special_is_named_and_no_value(name: str, frame: str, place: int, special: str, said: str) -> None:
+    """Each of the five specials, in each field that can hold one, is no measurement; a flag says which it was."""
+    sound = bytes.fromhex(frame)
+    value = bytes.fromhex(special)
+    (before,) = DECODERS[name]().feed(sound)
+    (made,) = DECODERS[name]().feed(sound[:place] + value + sound[place + len(value) :])
+    assert isinstance(before, Sample)
+    assert isinstance(made, Sample)
+    assert len(made.measurements) == len(before.measurements) - 1
+    gone = {each.code for each in before.measurements} - {each.code for each in made.measurements}
+    assert [flag for flag in made.flags if flag.startswith("no-value:")] == [f"no-value:{gone.pop()}:{said}"]
+
+
+@pytest.mark.parametrize("name", sorted(set(DECODERS) - set(SERIAL)))
+@pytest.mark.parametrize("frame", [b"", b"\x00" * 513, b"\xff" * 513, bytes(range(256)) * 2])
+def test_fault_22_empty_and_over_long_notifications_are_damaged(name: str, frame: bytes) -> None:
+    """Nothing, and more than an attribute can hold (512 bytes), are no frame of any kind."""
+    made = DECODERS[name]().feed(frame)
+    assert b"".join(piece.frame for piece in made) == frame
+    assert any(isinstance(piece, Damaged) for piece in made)
 
 
 @pytest.mark.parametrize("name", sorted(DECODERS))

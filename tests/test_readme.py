@@ -1,6 +1,8 @@
 """README is true: what it tells a person to type works as it stands."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 
 from gateway.cli.demo_processes import free_port
 from gateway.cli.main import COMMANDS, iomt
+from tests.states import init_gateway, make_state
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,6 +29,41 @@ def test_the_commands_by_hand_work_as_they_stand(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verified    reading" in done.stdout
     assert "4 peers" in done.stdout
+
+
+def test_a_profile_of_ones_own_is_made_as_it_says(tmp_path: Path) -> None:
+    """Copying a profile and changing its name is all that a new kind of device takes."""
+    (script,) = re.findall(r"```console\n(\$ mkdir -p .*?)```", README, re.DOTALL)
+    state = make_state(tmp_path / "gw")
+    lines = [line.removeprefix("$ ").partition("    #")[0] for line in script.splitlines()]
+    script = "\n".join(lines).replace("/var/lib/iomt/gateway", str(state))
+    script = script.replace(
+        "iomt device profiles", f"sed -i s/heart-rate-strap/my-strap/ {state}/profiles/my-strap.toml"
+    )
+    subprocess.run(["bash", "-eu", "-c", script], cwd=ROOT, check=True)
+    listed = CliRunner().invoke(iomt, ["device", "profiles", "--state", str(state)], prog_name="iomt")
+    assert re.search("^my-strap ", listed.output, re.MULTILINE)
+
+
+def test_sensors_are_simulated_as_it_says(tmp_path: Path) -> None:
+    """The command of README simulates and onboards ten sensors, until Ctrl-C."""
+    (command,) = re.findall(r"\$ iomt (simulate .*)", README)
+    init_gateway(tmp_path / "ward-3")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *command.split()], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if line.startswith("simulated until Ctrl-C"):
+            break
+    process.send_signal(signal.SIGINT)
+    process.stdout.close()
+    assert process.wait(LIMIT_S) == 0
+    assert sum("heart-rate-strap" in line for line in told) == 5
+    assert sum("usb-Simulated_nonin" in line for line in told) == 5
 
 
 def test_its_certificates_are_what_strict_clients_take(tmp_path: Path) -> None:

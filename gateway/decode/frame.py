@@ -12,6 +12,8 @@ from typing import Protocol, runtime_checkable
 from gateway.decode.number import read_date_time, read_float, read_sfloat
 from gateway.model import Damaged, Measurement, Sample, Special
 
+ATTRIBUTE_LIMIT = 512  # bytes of a value (Bluetooth Core Specification, vol. 3, part F, 3.2.9)
+
 
 class Decoder(Protocol):
     """Bytes in, samples out; one decoder serves one connection of one device."""
@@ -42,6 +44,8 @@ class Frames:
 
     def feed(self, chunk: bytes, /) -> list[Sample | Damaged]:
         """Give the chunk's sample, or the damaged frame that it is."""
+        if len(chunk) > ATTRIBUTE_LIMIT:
+            return [Damaged(frame=chunk, reason=_over_long(chunk))]
         try:
             return [self._read(chunk)]
         except FormatError as fault:
@@ -71,6 +75,8 @@ class PlacedFrames:
 
     def feed(self, chunk: bytes, /) -> list[Sample | Damaged]:
         """Give the chunk's sample, or the damaged frame that it is."""
+        if len(chunk) > ATTRIBUTE_LIMIT:
+            return [Damaged(frame=chunk, reason=_over_long(chunk))]
         try:
             return [self._read(chunk, self._place)]
         except FormatError as fault:
@@ -133,6 +139,10 @@ class Fields:
         """Refuse bytes after the last field, unless `reserved` flag bits announce more; raises FormatError."""
         if self.left() and not reserved:
             raise FormatError(f"{self.left()} bytes after the last field")
+
+
+def _over_long(frame: bytes) -> str:
+    return f"{len(frame)} bytes: an attribute has {ATTRIBUTE_LIMIT} at most"
 
 
 def put(measurements: list[Measurement], notes: list[str], code: int, value: Decimal | Special, unit: str) -> None:
