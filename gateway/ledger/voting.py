@@ -34,6 +34,18 @@ class Tip:
 
 
 @dataclass(frozen=True, slots=True)
+class VotedBlock:
+    """A block that a peer voted for, as it kept it."""
+
+    chain: str
+    height: int
+    start: int
+    size: int
+    proposal: bytes
+    vote: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """The proposal follows the tip: store it with the vote, then answer."""
 

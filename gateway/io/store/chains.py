@@ -8,7 +8,6 @@ Everything here blocks: one thread calls it, and no other connection writes.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -16,7 +15,7 @@ import apsw
 from gateway import canonical, merkle, signing
 from gateway.errors import StoreError
 from gateway.io.store.database import Database, integer, no_tile_missing, undamaged
-from gateway.ledger.voting import Conflict, Tip
+from gateway.ledger.voting import Conflict, Tip, VotedBlock
 from gateway.model import Proposal
 
 FILE = "ledger.db"
@@ -28,18 +27,6 @@ CREATE TABLE tile (chain TEXT, level INTEGER, number INTEGER, hashes BLOB NOT NU
                    PRIMARY KEY (chain, level, number)) WITHOUT ROWID;
 CREATE TABLE evidence (chain TEXT PRIMARY KEY, first BLOB NOT NULL, second BLOB NOT NULL) WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True, slots=True)
-class VotedBlock:
-    """A block that this peer voted for."""
-
-    chain: str
-    height: int
-    start: int
-    size: int
-    proposal: bytes
-    vote: bytes
 
 
 class ChainStore:
