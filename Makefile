@@ -1,18 +1,20 @@
 # The whole loop: make demo, make test, make lint, make bench.
 # Each sets up what it needs on first use: a virtual environment in .venv, and Debian packages where they are missing.
+# make model checks the rule of the ledger in every state that a model of it can reach.
+# make fuzz SECONDS=60 tries bytes of chance on everything that reads bytes from outside.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test lint bench fuzz model format clean
 
 demo: .venv/.demo
 	@./systemd/debian-packages dbus-daemon
 	@$(BIN)/iomt demo $(ARGS)
 
 test: .venv/.dev
-	@./systemd/debian-packages dbus-daemon mosquitto strace systemd-analyze cc libsodium
+	@./systemd/debian-packages dbus-daemon mosquitto strace systemd-analyze cc libsodium spin
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/.dev
@@ -24,6 +26,13 @@ lint: .venv/.dev
 bench: .venv/.dev
 	@./systemd/debian-packages dbus-daemon mosquitto
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+fuzz: .venv/.fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
+
+model: .venv/.dev
+	@./systemd/debian-packages cc spin
+	@$(BIN)/python -m tests.model $(ARGS)
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
@@ -40,4 +49,8 @@ clean:
 
 .venv/.dev: .venv/.demo
 	$(PIP) -e '.[demo,dev]'
+	@touch $@
+
+.venv/.fuzz: .venv/.dev
+	$(PIP) -e '.[demo,dev,fuzz]'
 	@touch $@

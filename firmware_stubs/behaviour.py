@@ -16,11 +16,24 @@ RECORD_ACCESS: Final = uuid_of(0x2A52)
 
 BATTERY_PERCENT: Final = 90
 
+# Errors of ATT that every service has: Core Specification Supplement, part B, 1.2.
+NOT_SUBSCRIBED: Final = 0xFD
+PROCEDURE_IN_PROGRESS: Final = 0xFE
+OUT_OF_RANGE: Final = 0xFF
+
 # The company identifier that the Bluetooth SIG reserves for tests.
 _MANUFACTURER: Final = 0xFFFF
 
 # A characteristic's UUID and the value that is notified or indicated.
 Sent = tuple[str, bytes]
+
+
+class AttError(Exception):
+    """A sensor refuses a write: the code that it answers with, of which 0x80 to 0x9f are each service's own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"ATT error 0x{code:02x}")
+        self.code = code
 
 
 class DeviceClock:
@@ -55,8 +68,16 @@ class Behaviour:
         """What is advertised now beside names and services, by UUID."""
         return {}
 
+    @property
+    def values(self) -> Mapping[str, bytes]:
+        """What is read now of the characteristics whose value is another at another time, if the device has them."""
+        return {CURRENT_TIME: current_time(self.clock.read(self.now_ms))}
+
     def written(self, uuid: str, value: bytes) -> list[Sent]:
-        """Take what a client wrote, and return the answer."""
+        """Take what a client wrote, and return the answer.
+
+        Raises: AttError if the sensor refuses it.
+        """
         moment = read_current_time(value) if uuid == CURRENT_TIME else None
         if moment is not None:
             self.clock.set(moment, self.now_ms)

@@ -17,9 +17,14 @@ from firmware_stubs.peripheral import Characteristic, Peripheral, uuid_of
 from firmware_stubs.physiology import Wearer
 
 BLOOD_PRESSURE_MEASUREMENT: Final = uuid_of(0x2A35)
+INTERMEDIATE_CUFF_PRESSURE: Final = uuid_of(0x2A36)
 
 FIRST_MEASUREMENT_MS: Final = 5000
 MEASUREMENT_MS: Final = 60_000
+INFLATION_MS: Final = 10_000
+
+# How far a cuff is inflated over the systolic pressure.
+_OVER_SYSTOLIC_MMHG: Final = 40
 
 # Blood pressure feature, 2A49: body movement and irregular pulse are detected.
 _FEATURES: Final = (1 << 0 | 1 << 2).to_bytes(2, "little")
@@ -54,11 +59,21 @@ def encode_cuff_pressure(pressure: Number, *, is_kpa: bool = False) -> bytes:
 
 def blood_pressure_cuff(address: str) -> Peripheral:
     """Return an upper arm cuff whose clock wants to be set."""
-    characteristics = (
+    return _cuff(address, Characteristic(uuid=BLOOD_PRESSURE_MEASUREMENT, flags=("indicate",)))
+
+
+def inflating_cuff(address: str) -> Peripheral:
+    """Return a cuff that also tells its pressure on the way."""
+    return _cuff(
+        address,
         Characteristic(uuid=BLOOD_PRESSURE_MEASUREMENT, flags=("indicate",)),
-        Characteristic(uuid=uuid_of(0x2A49), flags=("read",), value=_FEATURES),
+        Characteristic(uuid=INTERMEDIATE_CUFF_PRESSURE, flags=("notify",)),
     )
-    return describe(address, "Simulated cuff", 0x1810, characteristics, has_clock=True)
+
+
+def _cuff(address: str, *measured: Characteristic) -> Peripheral:
+    features = Characteristic(uuid=uuid_of(0x2A49), flags=("read",), value=_FEATURES)
+    return describe(address, "Simulated cuff", 0x1810, (*measured, features), has_clock=True)
 
 
 class BloodPressureCuff(Intermittent):
@@ -86,3 +101,27 @@ class BloodPressureCuff(Intermittent):
             pulse_per_min=self._wearer.rate_per_min(),
             status=0,
         )
+
+
+class InflatingCuff(BloodPressureCuff):
+    """A cuff that is awake from when it begins to inflate, ten seconds before the measurement.
+
+    While it inflates it tells its pressure, of which it keeps nothing, once a second to who listens.
+    """
+
+    def __init__(self, wearer: Wearer) -> None:
+        super().__init__(wearer)
+        self._due_ms += INFLATION_MS
+
+    def tick(self, now_ms: float) -> list[Sent]:
+        """Inflate or measure, when it is time to."""
+        sent = super().tick(now_ms)
+        inflated_ms = now_ms - self._due_ms + INFLATION_MS
+        if inflated_ms < 0:
+            return sent
+        self.wake()
+        if not self.is_heard(INTERMEDIATE_CUFF_PRESSURE):
+            return sent
+        highest = self._wearer.body.systolic_mmhg + _OVER_SYSTOLIC_MMHG
+        pressure = encode_cuff_pressure(round(highest * inflated_ms / INFLATION_MS))
+        return [*sent, (INTERMEDIATE_CUFF_PRESSURE, pressure)]

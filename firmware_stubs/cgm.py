@@ -24,8 +24,8 @@ HAS_CRC: Final = 1 << 12
 HAS_SESSIONS: Final = 1 << 14
 HAS_TREND: Final = 1 << 15
 
-_UNKNOWN_ZONE: Final = 0x80
-_UNKNOWN_SUMMER_TIME: Final = 0xFF
+# Zone and summer time of a session's start.
+UNKNOWN_ZONE: Final = b"\x80\xff"
 
 
 def encode_cgm_record(
@@ -54,9 +54,9 @@ def encode_cgm_feature(features: int, kind: int, location: int) -> bytes:
     return with_crc(value) if features & HAS_CRC else value + b"\xff\xff"
 
 
-def encode_session_start(moment: datetime | None) -> bytes:
-    """Return a CGM Session Start Time (2AAA) with its CRC, the zone unknown; all 0 but that for no moment."""
-    return with_crc(date_time(moment) + bytes((_UNKNOWN_ZONE, _UNKNOWN_SUMMER_TIME)))
+def encode_session_start(moment: datetime | None, zone: bytes = UNKNOWN_ZONE) -> bytes:
+    """Return a CGM Session Start Time (2AAA) with its CRC; all 0 but the zone, two bytes, for no moment."""
+    return with_crc(date_time(moment) + zone)
 
 
 def encode_cgm_status(offset_min: int, status: int = 0, calibration: int = 0, warning: int = 0) -> bytes:

@@ -1,21 +1,25 @@
 """A continuous glucose sensor under the skin: a value a minute, all of them stored, a session that can be restarted.
 
-A session runs from the moment that the sensor is switched on, which reads of its start (2AAA) say was 2026-03-01
-08:00:00; unlike a real sensor, it gives back what a client writes there, and does not take its minutes off that.
-Records are asked for by RACP with their time offsets.
+A session runs from the moment that the sensor is switched on, which its clock says was 2026-03-01 08:00:00. A client
+sets that clock by writing the present to the session's start (2AAA): the time that has passed since the start is taken
+off, and the rest is what is read. The status (2AA9) has the minute of now, or that in which the session was stopped.
+Records are asked for by RACP with their time offsets. What is written without its CRC is refused by an error of ATT,
+80 missing and 81 wrong. Source: Continuous Glucose Monitoring Service 1.0.2, 3.3, 3.4 and its error codes.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
-from firmware_stubs.behaviour import RECORD_ACCESS, Behaviour, Sent, describe
+from firmware_stubs.behaviour import OUT_OF_RANGE, RECORD_ACCESS, AttError, Behaviour, DeviceClock, Sent, describe
 from firmware_stubs.cgm import (
     HAS_CRC,
     HAS_SESSIONS,
     HAS_TREND,
     INTERSTITIAL_FLUID,
     SUBCUTANEOUS_TISSUE,
+    UNKNOWN_ZONE,
     encode_cgm_feature,
     encode_cgm_record,
     encode_cgm_status,
@@ -24,6 +28,7 @@ from firmware_stubs.cgm import (
     is_sound,
     with_crc,
 )
+from firmware_stubs.ieee11073 import read_date_time
 from firmware_stubs.peripheral import Characteristic, Peripheral, uuid_of
 from firmware_stubs.physiology import Wearer
 from firmware_stubs.racp import Record, RecordStore
@@ -41,6 +46,11 @@ _RUN_TIME_H: Final = 240
 _MINUTE_MS: Final = 60_000
 _SET_INTERVAL, _GET_INTERVAL, _INTERVAL, _START, _STOP, _RESPONSE = 0x01, 0x02, 0x03, 0x1A, 0x1B, 0x1C
 _SUCCESS, _NOT_SUPPORTED, _INVALID, _NOT_COMPLETED = 1, 2, 3, 4
+_STOPPED: Final = 1 << 0
+_MISSING_CRC, _WRONG_CRC = 0x80, 0x81
+# How long what is written is without its CRC, at most.
+_SESSION_START_SIZE: Final = 9
+_CONTROL_SIZE: Final = 2
 
 
 def cgm_sensor(address: str) -> Peripheral:
@@ -54,27 +64,39 @@ def cgm_sensor(address: str) -> Peripheral:
         Characteristic(uuid=RECORD_ACCESS, flags=("write", "indicate")),
         Characteristic(uuid=CGM_CONTROL, flags=("write", "indicate")),
     )
-    return describe(address, "Simulated CGM", 0x181F, characteristics)
+    return describe(address, "Simulated CGM", 0x181F, characteristics, has_clock=True)
 
 
 class CgmSensor(Behaviour):
     """A sensor that measures once a minute while its session runs, and notifies at the interval that was asked for."""
 
     def __init__(self, wearer: Wearer) -> None:
-        super().__init__()
+        super().__init__(DeviceClock(_STARTED))
         self._wearer = wearer
         self._store = RecordStore()
-        self._start_ms: float | None = 0.0
+        self._start_ms = 0.0
+        self._stop_ms: float | None = None
+        self._zone = UNKNOWN_ZONE
         self._measured = -1
         self._interval_min = 1
         self._last_mg_dl: int | None = None
 
+    @property
+    def values(self) -> Mapping[str, bytes]:
+        """The session's start and status beside the clock."""
+        start = encode_session_start(self.clock.read(self._start_ms), self._zone)
+        status = encode_cgm_status(self._offset_min(), 0 if self._stop_ms is None else _STOPPED)
+        return {**super().values, CGM_SESSION_START: start, CGM_STATUS: status}
+
     def written(self, uuid: str, value: bytes) -> list[Sent]:
-        """Answer to the two control points; a control with a wrong CRC is ignored, which an error of ATT says."""
+        """Answer to the two control points, and take the present for the session's start."""
         if uuid == RECORD_ACCESS:
             return self._store.written(value)
-        if uuid == CGM_CONTROL and is_sound(value):
-            return [(CGM_CONTROL, with_crc(self._control(value[0], value[1:-2])))]
+        if uuid == CGM_CONTROL:
+            control = _without_crc(value, _CONTROL_SIZE)
+            return [(CGM_CONTROL, with_crc(self._control(control[0], control[1:])))]
+        if uuid == CGM_SESSION_START:
+            self._set_present(_without_crc(value, _SESSION_START_SIZE))
         return super().written(uuid, value)
 
     def left(self) -> None:
@@ -86,7 +108,7 @@ class CgmSensor(Behaviour):
         super().tick(now_ms)
         self._wearer.advance(now_ms)
         sent = self._store.more()
-        if self._start_ms is None or self._offset_min() <= self._measured:
+        if self._stop_ms is not None or self._offset_min() <= self._measured:
             return sent
         record = self._measure()
         is_due = self._interval_min and self._measured % self._interval_min == 0
@@ -102,7 +124,15 @@ class CgmSensor(Behaviour):
         return sent
 
     def _offset_min(self) -> int:
-        return 0 if self._start_ms is None else int((self.now_ms - self._start_ms) // _MINUTE_MS)
+        end_ms = self.now_ms if self._stop_ms is None else self._stop_ms
+        return int((end_ms - self._start_ms) // _MINUTE_MS)
+
+    def _set_present(self, value: bytes) -> None:
+        moment = read_date_time(value)
+        if moment is None or len(value) != _SESSION_START_SIZE:
+            raise AttError(OUT_OF_RANGE)
+        self.clock.set(moment, self.now_ms)
+        self._zone = value[-len(UNKNOWN_ZONE) :]
 
     def _control(self, opcode: int, operand: bytes) -> bytes:
         if opcode == _GET_INTERVAL:
@@ -120,12 +150,20 @@ class CgmSensor(Behaviour):
 
     def _start(self, _operand: bytes) -> int:
         """Begin a session, which forgets the records of the one before."""
-        if self._start_ms is not None:
+        if self._stop_ms is None:
             return _NOT_COMPLETED
-        self._start_ms, self._measured, self._last_mg_dl = self.now_ms, -1, None
+        self._start_ms, self._stop_ms = self.now_ms, None
+        self._measured, self._last_mg_dl = -1, None
         self._store.records.clear()
         return _SUCCESS
 
     def _stop(self, _operand: bytes) -> int:
-        self._start_ms = None
+        if self._stop_ms is None:
+            self._stop_ms = self.now_ms
         return _SUCCESS
+
+
+def _without_crc(value: bytes, size: int) -> bytes:
+    if not is_sound(value):
+        raise AttError(_MISSING_CRC if len(value) <= size else _WRONG_CRC)
+    return value[:-2]

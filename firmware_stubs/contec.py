@@ -9,7 +9,8 @@ bits 3 to 0 bar graph, 4 probe error, 5 searching, 6 pulse rate bit 7. Without a
 
 Only the first byte, the kind of frame, lacks bit 7. Bit i of the second byte is bit 7 of the byte i after it: signal
 (bits 3 to 0; 4 searching too long, 5 SpO2 dropping, 6 beep, 7 probe error), pleth (7 bits; 7 searching), bar (bits 3 to
-0; 4 set in every capture), pulse rate, SpO2, perfusion index (16 bits, ffff for none). It is silent until it hears
+0; 4 no perfusion index), pulse rate, SpO2, perfusion index (16 bits, the low byte first, ffff for none; in a unit that
+is not known, so ours has none). It is silent until it hears
 
     7d 81 a1 80 80 80 80 80 80    and stops when it hears a2 for a1, or has not heard a1 or af for ten seconds
 
@@ -68,7 +69,8 @@ def encode_nine(moment: Moment, perfusion: int = _NO_PERFUSION) -> bytes:
     """Return a real-time frame of the CMS50E and CMS50F."""
     signal = moment.status | moment.is_probe_error << 7
     pleth = moment.pleth | moment.is_searching << 7
-    data = (signal, pleth, moment.bar | 1 << 4, moment.rate_per_min, moment.spo2_percent)
+    bar = moment.bar | (perfusion == _NO_PERFUSION) << 4
+    data = (signal, pleth, bar, moment.rate_per_min, moment.spo2_percent)
     return pack(_REAL_TIME, bytes(data) + perfusion.to_bytes(2, "little"))
 
 

@@ -7,14 +7,13 @@ stays true and Pair says AlreadyExists (BlueZ's issue 433, of 5.66). A later Blu
 
 import asyncio
 import dataclasses
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from dbus_fast import Message, Variant
 
 from firmware_stubs import gatt
+from firmware_stubs.faults import Faults
 from firmware_stubs.objects import NO, YES, CallError, Interface, ObjectTree, Properties, bluez_error
 from firmware_stubs.pairing import Agents, Bond
 from firmware_stubs.peripheral import Peripheral, uuid_of
@@ -32,29 +31,12 @@ _ENCRYPTION_S: Final = 0.05
 _SHIFT: Final = 0x40
 
 
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong with a device while it is set.
-
-    `connect_errors`: each Connect takes one and fails with it. `connect_stalls`: Connect is not answered until
-    somebody calls it off by Disconnect. `silent`: the link stays up and nothing is notified. `doubled`: each
-    notification is sent twice. `downgraded`: a device that would pair with a number offers "just works".
-    `disconnect_delay_s`: how long Disconnect takes; with a real BlueZ about 2.5 s.
-    """
-
-    connect_errors: deque[CallError] = field(default_factory=deque)
-    connect_stalls: bool = False
-    silent: bool = False
-    doubled: bool = False
-    downgraded: bool = False
-    disconnect_delay_s: float = 0.0
-
-
 class Device:
     """A peripheral and what BlueZ knows of it; the public methods are the device's own doing, the rest the client's.
 
     While it is not `reachable` it is not heard, and Connect stalls. `on_write` is called with the UUID and the value
-    of each write that was accepted, `on_subscribed` with the UUID when a first client has subscribed.
+    of each write, which it may refuse by a CallError; what is notified meanwhile leaves when the client has its answer.
+    `on_subscribed` is called with the UUID when a first client has subscribed.
     """
 
     def __init__(self, tree: ObjectTree, adapter_path: str, peripheral: Peripheral, agents: Agents) -> None:
@@ -70,6 +52,9 @@ class Device:
         self._bond = Bond(agents, self.path)
         self._encrypted = False
         self._characteristics: dict[str, gatt.RemoteCharacteristic] = {}
+        self._values: dict[str, bytes] = {}
+        self._unanswered = 0  # writes
+        self._waiting: list[tuple[str, bytes]] = []
         self._shift = 0
         self._stall: asyncio.Future[None] | None = None
 
@@ -108,9 +93,22 @@ class Device:
         if self.path in self._tree:
             self._tree.change(self.path, DEVICE, {}, invalidated=("RSSI",))
 
+    def set_value(self, uuid: str, value: bytes) -> None:
+        """Give this to who reads the characteristic from now on, until a client writes it; nobody is notified."""
+        self._values[uuid] = value
+        if uuid in self._characteristics:
+            self._characteristics[uuid].value = value
+
+    def is_subscribed(self, uuid: str) -> bool:
+        """Say whether a client listens to the characteristic."""
+        return uuid in self._characteristics and self._characteristics[uuid].subscribed
+
     def notify(self, uuid: str, value: bytes) -> None:
         """Notify or indicate a value to whoever is connected and subscribed to the characteristic."""
         if not self.connected or self.faults.silent:
+            return
+        if self._unanswered:
+            self._waiting.append((uuid, value))
             return
         for _ in range(2 if self.faults.doubled else 1):
             self._characteristics[uuid].notify(value)
@@ -146,6 +144,7 @@ class Device:
         self.lose_link()
         self.forget_bond()
         self._remove_services()
+        self._values = {}
         self.peripheral = dataclasses.replace(peripheral, address=self.peripheral.address)
 
     def type_in(self, passkey: str) -> None:
@@ -258,6 +257,8 @@ class Device:
         if not self._characteristics:  # objects of a known device are kept and used again
             owner = gatt.Owner(secure=self._secure, wrote=self._wrote, subscribed=self._subscribed)
             self._characteristics = gatt.publish(self._tree, self.path, self.peripheral, owner, shift=self._shift)
+            for uuid, value in self._values.items():
+                self._characteristics[uuid].value = value
         for characteristic in self._characteristics.values():
             characteristic.connected = True
         uuids = [service.uuid for service in self.peripheral.services]
@@ -268,8 +269,21 @@ class Device:
             battery: Properties = {"Percentage": Variant("y", level), "Source": source}
             self._tree.show(self.path, BATTERY, Interface(battery))
 
-    def _wrote(self, uuid: str, value: bytes) -> None:
-        self.on_write(uuid, value)
+    def _wrote(self, uuid: str, value: bytes) -> Callable[[], None]:
+        self._unanswered += 1
+        try:
+            self.on_write(uuid, value)
+        except CallError:
+            self._answered()
+            raise
+        return self._answered
+
+    def _answered(self) -> None:
+        self._unanswered -= 1
+        if not self._unanswered:
+            waiting, self._waiting = self._waiting, []
+            for uuid, value in waiting:
+                self.notify(uuid, value)
 
     def _subscribed(self, uuid: str) -> None:
         self.on_subscribed(uuid)
@@ -280,6 +294,7 @@ class Device:
 
     def _end_link(self) -> None:
         self.connected = self._encrypted = False
+        self._waiting = []
         self._call_off()
         for characteristic in self._characteristics.values():
             characteristic.disconnect()

@@ -8,7 +8,7 @@ from functools import partial
 
 from dbus_fast import Message, Variant
 
-from firmware_stubs.objects import NO, YES, Interface, ObjectTree, Properties, Reply, bluez_error
+from firmware_stubs.objects import NO, YES, CallError, Interface, ObjectTree, Properties, Reply, bluez_error
 from firmware_stubs.peripheral import CCCD, Characteristic, Peripheral
 
 SERVICE = "org.bluez.GattService1"
@@ -23,12 +23,13 @@ _FIRST_HANDLE = 0x000A
 class Owner:
     """What a characteristic asks and tells the device that it is of.
 
-    `secure` returns once the link is encrypted, and never if it cannot be; `wrote` and `subscribed` are called when
-    the client has its answer, as the device's own answer always comes after it.
+    `secure` returns once the link is encrypted, and never if it cannot be. `wrote` takes a write or refuses it by a
+    CallError; what it returns, and `subscribed`, are called when the client has its answer, as the device's own answer
+    always comes after it.
     """
 
     secure: Callable[[], Awaitable[None]]
-    wrote: Callable[[str, bytes], None]
+    wrote: Callable[[str, bytes], Callable[[], None]]
     subscribed: Callable[[str], None]
 
 
@@ -45,6 +46,11 @@ class RemoteCharacteristic:
         self._socket: socket.socket | None = None
         self.value = characteristic.value
         self.connected = True
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether anybody is."""
+        return bool(self._subscribers) or self._socket is not None
 
     def interface(self, service_path: str) -> Interface:
         """Return what the bus shows of it."""
@@ -109,8 +115,15 @@ class RemoteCharacteristic:
         command = "type" in options and options["type"].value == "command"
         self._require("write-without-response" if command else "write", "Write not permitted")
         await self._secure()
-        self.value = self.value[: self._offset(options)] + bytes(data)
-        return Reply(on_sent=partial(self._owner.wrote, self._characteristic.uuid, self.value))
+        before = self.value
+        self.value = before[: self._offset(options)] + bytes(data)
+        try:
+            return Reply(on_sent=self._owner.wrote(self._characteristic.uuid, self.value))
+        except CallError:
+            self.value = before
+            if command:  # nothing on the air answers it
+                return Reply()
+            raise
 
     async def _start_notify(self, call: Message) -> Reply:
         self._require_idle(call.sender)
@@ -144,8 +157,7 @@ class RemoteCharacteristic:
         return Reply(signature="hq", body=(0, self._mtu), unix_fds=(theirs.fileno(),), on_sent=acquired)
 
     async def _read_configuration(self, _call: Message) -> Reply:
-        subscribed = bool(self._subscribers) or self._socket is not None
-        return Reply(signature="ay", body=(b"\x01\x00" if subscribed else b"\x00\x00",))
+        return Reply(signature="ay", body=(b"\x01\x00" if self.subscribed else b"\x00\x00",))
 
     async def _secure(self) -> None:
         if self._characteristic.protected:

@@ -10,7 +10,7 @@ LINGER_MS: Final = 2000
 
 
 class Intermittent(Behaviour):
-    """A sensor that can be connected to for half a minute after a measurement.
+    """A sensor that can be connected to for half a minute after a measurement, or after what else has woken it.
 
     It keeps what it measured until a client subscribes to it, indicates all of that in order, and two seconds after
     the last it drops the link and sleeps.
@@ -26,8 +26,16 @@ class Intermittent(Behaviour):
     def store(self, values: Iterable[Sent]) -> None:
         """Keep what was measured, and wake."""
         self._stored += values
+        self.wake()
+
+    def wake(self) -> None:
+        """Stay awake from now on for as long as usual."""
         self.reachable = True
         self._asleep_ms = self.now_ms + AWAKE_MS
+
+    def is_heard(self, uuid: str) -> bool:
+        """Say whether a client listens to this characteristic."""
+        return uuid in self._heard
 
     def subscribed(self, uuid: str) -> list[Sent]:
         """Return what is stored for this characteristic."""

@@ -33,6 +33,11 @@ def bluez_error(kind: str, text: str) -> CallError:
     return CallError(f"org.bluez.Error.{kind}", text)
 
 
+def att_error(code: int) -> CallError:
+    """Return a device's own refusal, an error of ATT that bluetoothd has no name for, as it passes it on."""
+    return bluez_error("Failed", f"Operation failed with ATT error: 0x{code:02x}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What a method gives back; `on_sent` is called when it has left for the bus."""

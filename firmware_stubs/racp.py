@@ -6,7 +6,8 @@
 Written: opcode (1 report, 2 delete, 3 abort, 4 count), operator (0 null, 1 all, 2 up to, 3 from, 4 range, 5 first,
 6 last), for 2 to 4 the filter (1 sequence number or time offset) and one or two values of 16 bits. Indicated: 05 00
 and the count, or 06 00, the opcode, a code: 1 success, 2 opcode not supported, 3 operator invalid, 4 operator not
-supported, 5 operand invalid, 6 no records, 7 abort unsuccessful, 9 filter not supported.
+supported, 5 operand invalid, 6 no records, 7 abort unsuccessful, 9 filter not supported. A second request while a
+report goes on is refused by an error of ATT.
 Source: GATT Specification Supplement, Record Access Control Point; Glucose Service 1.0.1, 3.4.
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from firmware_stubs.behaviour import RECORD_ACCESS, Sent
+from firmware_stubs.behaviour import PROCEDURE_IN_PROGRESS, RECORD_ACCESS, AttError, Sent
 
 # How many records go out at once, as in one connection event; the rest follows tick by tick and can be aborted.
 BURST_RECORDS: Final = 20
@@ -93,11 +94,11 @@ class RecordStore:
     def written(self, value: bytes) -> list[Sent]:
         """Answer a request; a report's first records come with the answer, the others from `more`.
 
-        While a report goes on, everything but its abortion is ignored: the answer to that is one of ATT, below us.
+        Raises: AttError while a report goes on, for everything but its abortion.
         """
         opcode = value[0] if value else 0
         if self._coming and opcode != Opcode.ABORT:
-            return []
+            raise AttError(PROCEDURE_IN_PROGRESS)
         try:
             return self._answer(opcode, value[1:])
         except _Refused as refusal:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from firmware_stubs.behaviour import Behaviour, Sent
-from firmware_stubs.blood_pressure import BloodPressureCuff, blood_pressure_cuff
+from firmware_stubs.behaviour import NOT_SUBSCRIBED, AttError, Behaviour, Sent
+from firmware_stubs.blood_pressure import BloodPressureCuff, InflatingCuff, blood_pressure_cuff, inflating_cuff
 from firmware_stubs.bthome import BthomeLogger, bthome_logger
 from firmware_stubs.cgm_sensor import CgmSensor, cgm_sensor
 from firmware_stubs.device import Device
@@ -21,6 +21,7 @@ from firmware_stubs.heart_rate import (
     heart_rate_monitor,
 )
 from firmware_stubs.ieee11073 import encode_sfloat
+from firmware_stubs.objects import att_error
 from firmware_stubs.oximeter import (
     PLX_CONTINUOUS_MEASUREMENT,
     ContinuousOximeter,
@@ -39,6 +40,7 @@ __all__ = [
     "PLX_CONTINUOUS_MEASUREMENT",
     "SENSORS",
     "Sensor",
+    "WornSensor",
     "encode_heart_rate",
     "encode_plx_continuous",
     "encode_sfloat",
@@ -62,6 +64,7 @@ SENSORS: Final[Mapping[str, Sensor]] = {
     "plx_spot": Sensor(spot_check_oximeter, SpotCheckOximeter),
     "thermometer": Sensor(thermometer, Thermometer),
     "blood_pressure": Sensor(blood_pressure_cuff, BloodPressureCuff),
+    "cuff_pressure": Sensor(inflating_cuff, InflatingCuff),
     "glucose": Sensor(glucose_meter, GlucoseMeter),
     "cgm": Sensor(cgm_sensor, CgmSensor),
     "scale": Sensor(weight_scale, WeightScale),
@@ -69,16 +72,20 @@ SENSORS: Final[Mapping[str, Sensor]] = {
 }
 
 
-class _Worn:
+class WornSensor:
     """A device and what it does: what the one is told the other answers."""
 
     def __init__(self, device: Device, behaviour: Behaviour) -> None:
         self._device = device
         self._behaviour = behaviour
         self._advertised: Mapping[str, bytes] = device.peripheral.service_data
-        device.on_write = lambda uuid, value: self._do(behaviour.written(uuid, value))
+        there = [each for service in device.peripheral.services for each in service.characteristics]
+        self._characteristics = {each.uuid for each in there}
+        self._control_points = {each.uuid for each in there if {"write", "indicate"} <= set(each.flags)}
+        device.on_write = self._written
         device.on_subscribed = lambda uuid: self._do(behaviour.subscribed(uuid))
         device.reachable = behaviour.reachable
+        self._do([])
 
     def tick(self, now_ms: float) -> None:
         """Let the sensor live until then."""
@@ -86,7 +93,19 @@ class _Worn:
             self._behaviour.left()
         self._do(self._behaviour.tick(now_ms))
 
+    def _written(self, uuid: str, value: bytes) -> None:
+        if uuid in self._control_points and not self._device.is_subscribed(uuid):
+            raise att_error(NOT_SUBSCRIBED)
+        try:
+            sent = self._behaviour.written(uuid, value)
+        except AttError as refusal:
+            raise att_error(refusal.code) from refusal
+        self._do(sent)
+
     def _do(self, sent: list[Sent]) -> None:
+        for uuid, value in self._behaviour.values.items():
+            if uuid in self._characteristics:
+                self._device.set_value(uuid, value)
         for uuid, value in sent:
             self._device.notify(uuid, value)
         if self._device.reachable != self._behaviour.reachable:
@@ -102,7 +121,7 @@ class _Worn:
 
 async def wear(device: Device, sensor: Sensor, person: Wearer, *, speed: float = 1.0) -> None:
     """Let the sensor live on the person, a second of their time after the other, `speed` times as fast; for ever."""
-    worn = _Worn(device, sensor.behaviour(person))
+    worn = WornSensor(device, sensor.behaviour(person))
     loop = asyncio.get_running_loop()
     start_s = loop.time()
     second = 0

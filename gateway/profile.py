@@ -1,5 +1,6 @@
 """The device profiles: what is known of each kind of device, as data; device_profiles/README.md goes key by key."""
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -11,6 +12,13 @@ from gateway.toml import Table
 Ranges = dict[tuple[int, str], tuple[Decimal, Decimal]]
 
 _DAY_S = 86400
+_BASE = "-0000-1000-8000-00805f9b34fb"
+_UUID = re.compile(r"[0-9A-Fa-f]{4}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_UUID_FORM = "a Bluetooth UUID, as 180d or 0000180d-0000-1000-8000-00805f9b34fb"
+_USB = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+_USB_FORM = "vendor and product, as 0403:6001"
+_LOINC = re.compile(r"[0-9]{1,7}-[0-9]")
+_UNIT = re.compile(r"[!-~]+")  # UCUM: printable ASCII without spaces
 
 
 class Transport(StrEnum):
@@ -19,6 +27,14 @@ class Transport(StrEnum):
     BLE = "ble"
     ADVERTISEMENT = "advertisement"
     SERIAL = "serial"
+
+
+# The decoders that can read what comes that way; frames of a line may come over Bluetooth, too
+_KINDS: dict[Transport, tuple[str, ...]] = {
+    Transport.BLE: ("gatt.", "serial."),
+    Transport.ADVERTISEMENT: ("adv.",),
+    Transport.SERIAL: ("serial.",),
+}
 
 
 class Bonding(StrEnum):
@@ -139,52 +155,68 @@ class Profile:
 
 def full_uuid(uuid: str) -> str:
     """Give the 128-bit form of a Bluetooth UUID, in lower case."""
-    return f"0000{uuid.lower()}-0000-1000-8000-00805f9b34fb" if len(uuid) == 4 else uuid.lower()
+    return f"0000{uuid.lower()}{_BASE}" if len(uuid) == 4 else uuid.lower()
+
+
+def short_uuid(uuid: str) -> str:
+    """Give the shortest form of a Bluetooth UUID, in lower case: the one by which the program names it."""
+    full = full_uuid(uuid)
+    return full[4:8] if full.startswith("0000") and full.endswith(_BASE) else full
 
 
 def load_profile(text: str, source: str, decoders: frozenset[str]) -> Profile:
-    """Read a device profile; `decoders` are the names it may choose from.
+    """Read a device profile; `decoders` are the names it may choose from, as far as they fit how it is reached.
 
     Raises: ConfigError naming `source`, the key and what is allowed.
     """
     table = Table.parse(text, source)
     transport = Transport(table.choice("transport", tuple(Transport)))
-    recognise, sampling, ble = table.table("recognise"), table.table("sampling"), table.table("ble")
-    allowed = tuple(sorted(decoders))
-    first = Channel(uuid=_uuid(table, ble, transport), decoder=table.choice("decoder", allowed))
-    connects = transport is Transport.BLE
+    allowed = tuple(sorted(name for name in decoders if name.startswith(_KINDS[transport])))
+    recognise, sampling = table.table("recognise"), table.table("sampling")
+    ble = table.table("ble") if transport is Transport.BLE else Table({}, source)
+    intermittent = sampling.choice("kind", ("continuous", "intermittent"), "continuous") == "intermittent"
+    period_s = sampling.number("period_s", 0.001, _DAY_S, 1.0)
     profile = Profile(
         name=table.name("name"),
         title=table.take("title", str),
         transport=transport,
-        quiet_s=table.number("quiet_s", 0.1, _DAY_S * 7),
-        intermittent=sampling.choice("kind", ("continuous", "intermittent"), "continuous") == "intermittent",
-        period_s=sampling.number("period_s", 0.001, _DAY_S, 1.0),
-        services=recognise.strings("services"),
+        quiet_s=table.number("quiet_s", 0.1 if intermittent else max(0.1, period_s), _DAY_S * 7),
+        intermittent=intermittent,
+        period_s=period_s,
+        services=tuple(short_uuid(uuid) for uuid in recognise.strings("services", _UUID, f"texts, each {_UUID_FORM}")),
         names=recognise.strings("names"),
         manufacturers=recognise.integers("manufacturers", 0, 0xFFFF),
-        usb=recognise.strings("usb"),
-        channels=(first, *(_channel(entry, allowed) for entry in (ble.tables("also", least=0) if connects else ()))),
-        vitals=tuple(_vital(entry) for entry in table.tables("vital")),
-        context=ble.strings("context") if connects else (),
-        bonding=Bonding(ble.choice("bonding", tuple(Bonding), "none")) if connects else Bonding.NONE,
-        clock=ble.flag("clock") if connects else False,
-        records=Records(ble.choice("records", tuple(Records), "none")) if connects else Records.NONE,
+        usb=recognise.strings("usb", _USB, f"texts, each {_USB_FORM}"),
+        channels=_channels(table, ble, transport, allowed),
+        vitals=_vitals(table.tables("vital")),
+        context=tuple(short_uuid(uuid) for uuid in ble.strings("context", _UUID, f"texts, each {_UUID_FORM}")),
+        bonding=Bonding(ble.choice("bonding", tuple(Bonding), "none")),
+        clock=ble.flag("clock"),
+        records=Records(ble.choice("records", tuple(Records), "none")),
         line=_line(table.table("line")) if transport is Transport.SERIAL else None,
     )
     table.refuse_unknown()
     return profile
 
 
-def _uuid(table: Table, ble: Table, transport: Transport) -> str:
-    """Give the UUID of what is heard first: a characteristic, or service data; a line has none."""
-    if transport is Transport.BLE:
-        return ble.take("characteristic", str)
-    return table.table("advertisement").take("service", str) if transport is Transport.ADVERTISEMENT else ""
+def _channels(table: Table, ble: Table, transport: Transport, decoders: tuple[str, ...]) -> tuple[Channel, ...]:
+    """Give what is heard: characteristics, each once; or the service data; or the line, which has no UUID."""
+    decoder = table.choice("decoder", decoders)
+    if transport is Transport.SERIAL:
+        return (Channel(uuid="", decoder=decoder),)
+    if transport is Transport.ADVERTISEMENT:
+        return (Channel(uuid=_uuid(table.table("advertisement"), "service"), decoder=decoder),)
+    channels = [Channel(uuid=_uuid(ble, "characteristic"), decoder=decoder)]
+    for entry in ble.tables("also", least=0):
+        uuid = _uuid(entry, "characteristic")
+        if uuid in {channel.uuid for channel in channels}:
+            raise entry.error("characteristic", f"is {uuid} again", "each characteristic once")
+        channels.append(Channel(uuid=uuid, decoder=entry.choice("decoder", decoders)))
+    return tuple(channels)
 
 
-def _channel(table: Table, decoders: tuple[str, ...]) -> Channel:
-    return Channel(uuid=table.take("characteristic", str), decoder=table.choice("decoder", decoders))
+def _uuid(table: Table, key: str) -> str:
+    return short_uuid(table.text(key, _UUID, _UUID_FORM))
 
 
 def _line(table: Table) -> Line:
@@ -200,12 +232,22 @@ def _line(table: Table) -> Line:
     )
 
 
+def _vitals(tables: list[Table]) -> tuple[Vital, ...]:
+    vitals: dict[tuple[int, str], Vital] = {}
+    for table in tables:
+        vital = _vital(table)
+        if (vital.code, vital.unit) in vitals:
+            raise table.error("code", f"is {vital.code} in {vital.unit!r} again", "each code and unit once")
+        vitals[vital.code, vital.unit] = vital
+    return tuple(vitals.values())
+
+
 def _vital(table: Table) -> Vital:
     low = table.number("low", -1e9, 1e9)
     return Vital(
         code=table.integer("code", 1, 0xFFFFFFFF),
-        unit=table.take("unit", str),
-        loinc=table.take("loinc", str, None),
+        unit=table.text("unit", _UNIT, "a unit of UCUM"),
+        loinc=table.text("loinc", _LOINC, "a LOINC code, as 8867-4", None),
         low=Decimal(str(low)),
         high=Decimal(str(table.number("high", low, 1e9))),
     )

@@ -262,6 +262,21 @@ async def test_several_characteristics(device: Device) -> None:
         assert heard.heard == [("2a37", b"\x06\x48"), ("2a19", b"\x5a")]
 
 
+async def test_characteristic_that_can_only_be_read_is_passed_over(bluez: Bluez) -> None:
+    """A battery level without notifications does not cost the connection."""
+    strap = heart_rate_monitor(ADDRESS)
+    still = Service(
+        uuid=uuid_of(0x180F), characteristics=(Characteristic(uuid=BATTERY_LEVEL, flags=("read",), value=b"Z"),)
+    )
+    services = [still if service.uuid == still.uuid else service for service in strap.services]
+    device = bluez.add(dataclasses.replace(strap, services=tuple(services)))
+    async with running() as daemon:
+        heard = daemon.follow(ADDRESS, "2a37", "2a19")
+        await heard.until(LinkState.SUBSCRIBED)
+        device.notify(HEART_RATE_MEASUREMENT, b"\x06\x48")
+        assert await heard.frame() == b"\x06\x48"
+
+
 async def test_context_is_read_before_anything_is_heard(device: Device) -> None:
     """What is to be read once a connection is read before the subscription; what is missing is passed over."""
     async with running() as daemon:

@@ -216,7 +216,7 @@ def add_on_terminal(state: Path) -> Terminal:
     """Give `iomt device add` on a terminal, as it asks for the name."""
     options = ("--state", state, "--address", "/dev/none", "--profile", PROFILE, "--no-reading")
     terminal = Terminal("-m", "gateway", "device", "add", *options)
-    terminal.read_until("name [")
+    terminal.read_until("]: ")
     return terminal
 
 
@@ -227,7 +227,7 @@ def test_person_who_stops_has_changed_nothing(typed: Typed, kept: Path, typing: 
     answer, _, rest = typing.partition("\n")
     terminal.type(answer + "\n" if rest else answer)
     if rest:
-        terminal.read_until("[Y/n]")
+        terminal.read_until("[Y/n]: ")
         terminal.type(rest)
     assert terminal.ended() == 130
     assert terminal.text.endswith("iomt: stopped; what was asked is not done\r\n")
@@ -239,7 +239,7 @@ def test_person_who_agrees_has_enrolled(typed: Typed, kept: Path) -> None:
     """A name that is typed, and Enter, enrol the sensor; the name that was made up is taken with Enter alone."""
     terminal = add_on_terminal(kept)
     terminal.type("n-1\n")
-    terminal.read_until("[Y/n]")
+    terminal.read_until("[Y/n]: ")
     terminal.type("\n")
     assert terminal.ended() == 0
     assert typed("device", "show", "--state", kept, "n-1", "--json").json["profile"] == PROFILE

@@ -6,8 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from firmware_stubs.behaviour import BATTERY_LEVEL, CURRENT_TIME, RECORD_ACCESS, Behaviour, Sent
-from firmware_stubs.blood_pressure import BLOOD_PRESSURE_MEASUREMENT, BloodPressureCuff
+from firmware_stubs.behaviour import BATTERY_LEVEL, CURRENT_TIME, RECORD_ACCESS, AttError, Behaviour, Sent
+from firmware_stubs.blood_pressure import (
+    BLOOD_PRESSURE_MEASUREMENT,
+    INTERMEDIATE_CUFF_PRESSURE,
+    BloodPressureCuff,
+    InflatingCuff,
+)
 from firmware_stubs.bthome import BTHOME, BthomeLogger, bthome_logger
 from firmware_stubs.cgm import encode_cgm_feature, encode_session_start, is_sound, with_crc
 from firmware_stubs.cgm_sensor import (
@@ -15,6 +20,7 @@ from firmware_stubs.cgm_sensor import (
     CGM_FEATURE,
     CGM_MEASUREMENT,
     CGM_SESSION_START,
+    CGM_STATUS,
     CgmSensor,
     cgm_sensor,
 )
@@ -88,6 +94,12 @@ def test_a_clock_goes_on_from_where_it_was_set() -> None:
     (*_, (_, value)) = live(sensor, 31, 90)
 
     assert value[5:12] == date_time(NOON + timedelta(minutes=1))
+    assert sensor.values[CURRENT_TIME] == current_time(NOON + timedelta(minutes=1))
+
+
+def test_a_clock_that_is_not_set_reads_as_nothing() -> None:
+    """All of current time is 0."""
+    assert Thermometer(Patient("rest")).values[CURRENT_TIME] == bytes(10)
 
 
 def test_spot_checks_are_stored_while_nobody_listens() -> None:
@@ -155,6 +167,36 @@ def test_a_measurement_while_the_client_listens_is_told_at_once() -> None:
     ((_, value),) = live(cuff, 1, 6)
 
     assert value[7:14] == date_time(NOON + timedelta(seconds=5))
+
+
+def test_an_inflating_cuff_can_be_connected_to_while_it_measures() -> None:
+    """From ten seconds before the measurement to half a minute after it; what nobody hears of its way is not kept."""
+    cuff = InflatingCuff(Patient("rest"))
+    awake = []
+    for second in range(1, 100):
+        assert cuff.tick(second * 1000) == []
+        awake.append(cuff.reachable)
+
+    assert "".join("#" if each else "." for each in awake) == "." * 4 + "#" * 40 + "." * 20 + "#" * 35
+    assert cuff.subscribed(INTERMEDIATE_CUFF_PRESSURE) == []
+    assert len(cuff.subscribed(BLOOD_PRESSURE_MEASUREMENT)) == 2
+
+
+def test_an_inflating_cuff_tells_its_pressure() -> None:
+    """It rises second by second to over the systolic pressure; then comes the measurement, and the link is dropped."""
+    cuff = InflatingCuff(Patient("rest"))
+    live(cuff, 1, 8)
+    cuff.subscribed(INTERMEDIATE_CUFF_PRESSURE)
+    cuff.subscribed(BLOOD_PRESSURE_MEASUREMENT)
+
+    sent = live(cuff, 9, 15)
+
+    assert [uuid for uuid, _ in sent] == [INTERMEDIATE_CUFF_PRESSURE] * 6 + [BLOOD_PRESSURE_MEASUREMENT]
+    pressures = [int.from_bytes(value[1:3], "little") for _, value in sent]
+    assert pressures[:6] == sorted(set(pressures[:6]))
+    assert pressures[5] > pressures[6]
+    assert {(value[0], value[3:]) for _, value in sent[:-1]} == {(0, b"\xff\x07\xff\x07")}
+    assert [cuff.tick(now_ms) or cuff.reachable for now_ms in (16_000, 17_000)] == [True, False]
 
 
 def test_a_meter_reports_what_it_has_stored() -> None:
@@ -226,9 +268,60 @@ def test_a_glucose_sensors_control_point_answers(asked: str, answer: str) -> Non
     assert (uuid, value) == (CGM_CONTROL, with_crc(bytes.fromhex(answer)))
 
 
-def test_a_control_without_its_crc_does_nothing() -> None:
-    """The answer to that is one of ATT."""
-    assert CgmSensor(Patient("rest")).written(CGM_CONTROL, bytes.fromhex("1b0000")) == []
+@pytest.mark.parametrize(
+    ("uuid", "value", "code"),
+    [
+        (CGM_CONTROL, "1b", 0x80),
+        (CGM_CONTROL, "", 0x80),
+        (CGM_CONTROL, "1b0000", 0x81),
+        (CGM_SESSION_START, "ea0705110c000080ff", 0x80),
+        (CGM_SESSION_START, "ea0705110c000080ff0000", 0x81),
+        (CGM_SESSION_START, with_crc(bytes(9)).hex(), 0xFF),
+        (CGM_SESSION_START, with_crc(bytes.fromhex("ea0705110c0000")).hex(), 0xFF),
+    ],
+)
+def test_a_glucose_sensor_refuses_what_is_not_sound(uuid: str, value: str, code: int) -> None:
+    """A CRC that is missing or wrong, a start that is no time: an error of ATT says it, and the session goes on."""
+    sensor = CgmSensor(Patient("rest"))
+    before = sensor.values
+
+    with pytest.raises(AttError) as refusal:
+        sensor.written(uuid, bytes.fromhex(value))
+
+    assert refusal.value.code == code
+    assert sensor.values == before
+
+
+def test_a_glucose_sensor_counts_back_to_its_start() -> None:
+    """From the time that a client writes the session's minutes are taken off, with the zone that it wrote."""
+    sensor = CgmSensor(Patient("rest"))
+    live(sensor, 1, 150)
+    assert sensor.values[CGM_STATUS] == with_crc(bytes.fromhex("0200000000"))
+
+    assert sensor.written(CGM_SESSION_START, with_crc(date_time(NOON) + b"\x04\x04")) == []
+
+    start = with_crc(date_time(NOON - timedelta(seconds=150)) + b"\x04\x04")
+    assert sensor.values[CGM_SESSION_START] == start
+    assert sensor.values[CURRENT_TIME] == current_time(NOON)
+    live(sensor, 151, 180)
+    assert sensor.values[CGM_SESSION_START] == start
+    assert sensor.values[CURRENT_TIME] == current_time(NOON + timedelta(seconds=30))
+    assert sensor.values[CGM_STATUS] == with_crc(bytes.fromhex("0300000000"))
+
+
+def test_a_stopped_session_says_so() -> None:
+    """The status keeps the minute of the stop and says that there was one, until the next session begins."""
+    sensor = CgmSensor(Patient("rest"))
+    live(sensor, 1, 120)
+    sensor.written(CGM_CONTROL, with_crc(b"\x1b"))
+    live(sensor, 121, 300)
+
+    assert sensor.values[CGM_STATUS] == with_crc(bytes.fromhex("0200010000"))
+    sensor.written(CGM_CONTROL, with_crc(b"\x1b"))
+    assert sensor.values[CGM_STATUS] == with_crc(bytes.fromhex("0200010000"))
+    sensor.written(CGM_CONTROL, with_crc(b"\x1a"))
+    assert sensor.values[CGM_STATUS] == with_crc(bytes(5))
+    assert sensor.values[CGM_SESSION_START] == with_crc(bytes.fromhex("ea0703010805 0080ff"))
 
 
 def test_an_interval_of_minutes_or_none_at_all() -> None:

@@ -9,6 +9,7 @@ from bleak import BleakClient, BleakScanner
 from bleak.args.bluez import BlueZScannerArgs, OrPattern
 from bleak.assigned_numbers import AdvertisementDataType
 from bleak.backends.device import BLEDevice
+from bleak.exc import BleakGATTProtocolError
 from dbus_fast import DBusError, Message, MessageType, Variant, unpack_variants
 from dbus_fast.aio import MessageBus
 from dbus_fast.annotations import DBusObjectPath
@@ -16,6 +17,7 @@ from dbus_fast.service import ServiceInterface, dbus_method
 
 from firmware_stubs.bluez import Bluez
 from firmware_stubs.bus import PrivateBus
+from firmware_stubs.objects import att_error
 from firmware_stubs.peripheral import Characteristic, Pairing, Peripheral, Service, uuid_of
 
 ADDRESS = "C0:FF:EE:00:00:01"
@@ -76,6 +78,14 @@ class Client:
             raise DBusError(str(reply.error_name), reply.body[0])
         return unpack_variants(reply.body[0]) if reply.body else None
 
+    async def match(self, rule: str) -> None:
+        """Hear the signals that a rule describes."""
+        bus = "org.freedesktop.DBus"
+        call = Message(
+            destination=bus, path="/org/freedesktop/DBus", interface=bus, member="AddMatch", signature="s", body=[rule]
+        )
+        assert (await self.bus.call(call)).message_type is MessageType.METHOD_RETURN
+
     async def device(self, member: str) -> None:
         """Call a method of Device1."""
         await self.call(PATH, "org.bluez.Device1", member)
@@ -127,19 +137,131 @@ async def until_unanswered(work: asyncio.Task[Any], client: Client) -> None:
 
 
 async def test_write_is_told_and_read_back(bluez: Bluez) -> None:
-    """A write reaches the device once it was answered, and is what a read gives; what takes none refuses it."""
+    """A write reaches the device and is what a read gives; what takes none refuses it."""
     device = bluez.add(meter())
     written: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
     device.on_write = lambda uuid, value: written.put_nowait((uuid, value))
     async with BleakClient(await find()) as client:
         await client.write_gatt_char(RECORD_ACCESS, b"\x01\x01", response=True)
-        assert await written.get() == (RECORD_ACCESS, b"\x01\x01")
+        assert written.get_nowait() == (RECORD_ACCESS, b"\x01\x01")
         assert await client.read_gatt_char(RECORD_ACCESS) == b"\x01\x01"
         with pytest.raises(Exception, match="Write Not Permitted"):
             await client.write_gatt_char(RECORD_ACCESS, b"\x01", response=False)
         with pytest.raises(Exception, match="Write Not Permitted"):
             await client.write_gatt_char(MEASUREMENT, b"\x01", response=True)
     assert written.empty()
+
+
+async def test_refused_write(bluez: Bluez) -> None:
+    """A device refuses a write with an error of ATT, which the client hears by its name; the value stays."""
+    device = bluez.add(meter())
+    refusals = [att_error(0xFE)]
+
+    def on_write(_uuid: str, _value: bytes) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    device.on_write = on_write
+    async with BleakClient(await find()) as client:
+        with pytest.raises(BleakGATTProtocolError, match="Procedure Already in Progress"):
+            await client.write_gatt_char(RECORD_ACCESS, b"\x01\x01", response=True)
+        assert await client.read_gatt_char(RECORD_ACCESS) == b"\x00"
+        await client.write_gatt_char(RECORD_ACCESS, b"\x04\x01", response=True)
+        assert await client.read_gatt_char(RECORD_ACCESS) == b"\x04\x01"
+
+
+async def test_refused_command(bluez: Bluez) -> None:
+    """Nobody hears that a write without response was refused."""
+    command = Characteristic(uuid=RECORD_ACCESS, flags=("read", "write-without-response"), value=b"\x00")
+    services = (Service(uuid=uuid_of(0x1808), characteristics=(command,)),)
+    device = bluez.add(dataclasses.replace(meter(), services=services))
+    refused: list[bytes] = []
+
+    def on_write(_uuid: str, value: bytes) -> None:
+        refused.append(value)
+        raise att_error(0xFE)
+
+    device.on_write = on_write
+    async with BleakClient(await find()) as client:
+        await client.write_gatt_char(RECORD_ACCESS, b"\x01\x01", response=False)
+        assert await client.read_gatt_char(RECORD_ACCESS) == b"\x00"
+    assert refused == [b"\x01\x01"]
+
+
+async def test_answer_comes_first(bluez: Bluez, client: Client) -> None:
+    """What a device indicates because of a write follows the write's own answer, and so does what comes meanwhile."""
+    device = bluez.add(meter())
+
+    def on_write(uuid: str, _value: bytes) -> None:
+        device.notify(uuid, b"\x06")
+        asyncio.get_running_loop().call_soon(device.notify, uuid, b"\x07")
+
+    device.on_write = on_write
+    order: list[str] = []
+    done = asyncio.Event()
+
+    def note(message: Message) -> None:
+        if message.message_type is MessageType.SIGNAL and message.member == "PropertiesChanged":
+            order.append(bytes(message.body[1]["Value"].value).hex())
+            if order[-1] == "07":
+                done.set()
+        elif message.reply_serial:
+            order.append(message.message_type.name)
+
+    async with BleakClient(await find()) as connected, asyncio.timeout(LIMIT_S):
+        found = connected.services.get_characteristic(RECORD_ACCESS)
+        assert found is not None
+        path = found.obj[0]
+        characteristic = (path, "org.bluez.GattCharacteristic1")
+        await client.call(*characteristic, "StartNotify")
+        await client.match(f"type='signal',path='{path}'")
+        client.bus.add_message_handler(note)
+        await client.call(*characteristic, "WriteValue", "aya{sv}", b"\x01", {})
+        await done.wait()
+        client.bus.remove_message_handler(note)
+    assert order == ["METHOD_RETURN", "06", "07"]
+
+
+async def test_a_value_that_the_device_sets(bluez: Bluez) -> None:
+    """Reads give it from then on, without a notification: before the first connection, on a live link, on the next."""
+    device = bluez.add(meter())
+    device.set_value(MEASUREMENT, b"\x02")
+    heard: list[bytes] = []
+    async with BleakClient(await find()) as client:
+        await client.start_notify(BATTERY_LEVEL, lambda _, value: heard.append(bytes(value)))
+        assert await client.read_gatt_char(MEASUREMENT) == b"\x02"
+        device.set_value(MEASUREMENT, b"\x03")
+        device.set_value(BATTERY_LEVEL, b"\x11")
+        assert await client.read_gatt_char(MEASUREMENT) == b"\x03"
+    device.forget()
+    async with BleakClient(await find()) as client:
+        assert await client.read_gatt_char(MEASUREMENT) == b"\x03"
+        assert await client.read_gatt_char(BATTERY_LEVEL) == b"\x11"
+    assert heard == []
+    device.impersonate(meter())
+    async with BleakClient(await find()) as client:
+        assert await client.read_gatt_char(MEASUREMENT) == b"\x01"
+
+
+async def test_a_device_may_answer_a_write_by_another_value(bluez: Bluez) -> None:
+    """What it sets while it takes a write is what the next read gives."""
+    device = bluez.add(meter())
+    device.on_write = lambda uuid, _value: device.set_value(uuid, b"\x2a")
+    async with BleakClient(await find()) as client:
+        await client.write_gatt_char(RECORD_ACCESS, b"\x01\x01", response=True)
+        assert await client.read_gatt_char(RECORD_ACCESS) == b"\x2a"
+
+
+@pytest.mark.parametrize("acquire", [False, True])
+async def test_who_is_subscribed(bluez: Bluez, *, acquire: bool) -> None:
+    """A device knows whether anybody listens to a characteristic; the end of the link ends it."""
+    device = bluez.add(meter())
+    assert not device.is_subscribed(RECORD_ACCESS)
+    async with BleakClient(await find()) as client:
+        assert not device.is_subscribed(RECORD_ACCESS)
+        await client.start_notify(RECORD_ACCESS, lambda *_: None, bluez={"use_start_notify": not acquire})
+        assert (device.is_subscribed(RECORD_ACCESS), device.is_subscribed(MEASUREMENT)) == (True, False)
+    assert not device.is_subscribed(RECORD_ACCESS)
 
 
 async def test_write_at_offset(bluez: Bluez, client: Client) -> None:

@@ -51,7 +51,7 @@ def test_five_bytes_say_everything(moment: Moment) -> None:
     assert [third >> 4 & 1, third >> 5 & 1] == [moment.is_probe_error, moment.is_searching]
 
 
-@given(moments, st.integers(0, 0xFFFF))
+@given(moments, st.integers(0, 0xFFFF) | st.just(0xFFFF))
 def test_nine_bytes_say_everything(moment: Moment, perfusion: int) -> None:
     """Bit 7 is clear in the first byte alone, and the second gives the others theirs back."""
     frame = encode_nine(moment, perfusion)
@@ -61,7 +61,12 @@ def test_nine_bytes_say_everything(moment: Moment, perfusion: int) -> None:
     assert (frame[0], rate, spo2) == (1, moment.rate_per_min, moment.spo2_percent)
     assert (signal & 0x0F, bar & 0x0F, pleth & 0x7F) == (moment.signal, moment.bar, moment.pleth)
     assert (signal >> 7, pleth >> 7) == (moment.is_probe_error, moment.is_searching)
-    assert high << 8 | low == perfusion
+    assert (signal >> 4 & 1, signal >> 5 & 1, signal >> 6 & 1) == (
+        moment.is_searching_long,
+        moment.is_dropping,
+        moment.is_beep,
+    )
+    assert (high << 8 | low, bar >> 4) == (perfusion, perfusion == 0xFFFF)
 
 
 def test_frames_agree_with_public_captures() -> None:

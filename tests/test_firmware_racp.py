@@ -1,6 +1,6 @@
 import pytest
 
-from firmware_stubs.behaviour import RECORD_ACCESS, Sent
+from firmware_stubs.behaviour import RECORD_ACCESS, AttError, Sent
 from firmware_stubs.racp import BURST_RECORDS, Operator, Record, RecordStore
 
 MEASUREMENT = "00002a18-0000-1000-8000-00805f9b34fb"
@@ -100,11 +100,13 @@ def test_a_long_report_goes_on_in_bursts() -> None:
 
 
 def test_a_report_can_be_aborted_and_nothing_else_comes_between() -> None:
-    """While it goes on, requests are ignored; behind an abort no record comes, and all can be asked for again."""
+    """While it goes on, requests are refused; behind an abort no record comes, and all can be asked for again."""
     store = store_of(range(2 * BURST_RECORDS))
     ask(store, "0101")
 
-    assert ask(store, "0401") == []
+    with pytest.raises(AttError) as refusal:
+        ask(store, "0401")
+    assert refusal.value.code == 0xFE
     assert responses(store, "0300") == ["06000301"]
     assert store.more() == []
     assert responses(store, "0401") == ["05002800"]

@@ -355,6 +355,32 @@ def contec_seconds(draw: Draw, kind: type[contec.Cms50d | contec.Cms50e]) -> Tri
     trip = Trip(frame=b"".join(sensor.next_frame() for _ in range(60)))
     trip.tell_or_miss(149530, statue.rate if sensor.has_finger else None, "/min", (None, 0, 255))
     trip.tell_or_miss(150456, statue.spo2_percent if sensor.has_finger else None, "%", (None, 0, 127))
+    samples = (statue.pleth // 2 if sensor.has_finger else 0,) * 60
+    trip.values.append((150452, Waveform(period_ns=16_666_667, scale=0, samples=samples), "1"))
+    trip.flags |= set() if sensor.has_finger else {"sensor-fault", "searching"}
+    return trip
+
+
+@st.composite
+def contec_states(draw: Draw, encode: Callable[[contec.Moment], bytes]) -> Trip:
+    state = {flag: draw(st.booleans()) for flag in ("pulse-not-found", "spo2-dropping", "sensor-fault", "searching")}
+    moment = contec.Moment(
+        pleth=draw(st.integers(0, 127)),
+        rate_per_min=72,
+        spo2_percent=97,
+        signal=draw(st.integers(0, 15)),
+        bar=draw(st.integers(0, 15)),
+        is_beep=draw(st.booleans()),
+        is_searching_long=state["pulse-not-found"],
+        is_dropping=state["spo2-dropping"],
+        is_probe_error=state["sensor-fault"],
+        is_searching=state["searching"],
+    )
+    trip = Trip(frame=encode(moment) * 60)
+    trip.tell(149530, 72, "/min")
+    trip.tell(150456, 97, "%")
+    trip.values.append((150452, Waveform(period_ns=16_666_667, scale=0, samples=(moment.pleth,) * 60), "1"))
+    trip.flags |= {flag for flag, is_so in state.items() if is_so}
     return trip
 
 
@@ -430,8 +456,8 @@ TRIPS: dict[str, st.SearchStrategy[Trip]] = {
     "serial.nonin_df2": nonin_packets(nonin.Format.DF2),
     "serial.nonin_df7": nonin_packets(nonin.Format.DF7),
     "serial.nonin_df8": nonin_packets(nonin.Format.DF8),
-    "serial.cms50d": contec_seconds(contec.Cms50d),
-    "serial.cms50e": contec_seconds(contec.Cms50e),
+    "serial.cms50d": contec_seconds(contec.Cms50d) | contec_states(contec.encode_five),
+    "serial.cms50e": contec_seconds(contec.Cms50e) | contec_states(contec.encode_nine),
     "serial.masimo_ascii1": masimo_lines(),
     "adv.bthome_v2": bthome_frames(),
 }

@@ -10,7 +10,7 @@ from gateway.cli.output import as_json_option, gateway_state_option, show_facts,
 from gateway.cli.reading import open_store
 from gateway.devices import Device, fold
 from gateway.errors import ConfigError
-from gateway.profile import Profile
+from gateway.profile import Line, Profile
 from gateway.records import device_record
 
 
@@ -94,6 +94,7 @@ def _profile_record(profile: Profile) -> dict[str, object]:
         },
         "channels": [{"uuid": channel.uuid, "decoder": channel.decoder} for channel in profile.channels],
         "context": profile.context,
+        "line": None if profile.line is None else _line_record(profile.line),
         "vitals": [
             {
                 "code": vital.code,
@@ -104,4 +105,16 @@ def _profile_record(profile: Profile) -> dict[str, object]:
             }
             for vital in profile.vitals
         ],
+    }
+
+
+def _line_record(line: Line) -> dict[str, object]:
+    return {
+        "baudrate": line.baudrate,
+        "bytesize": line.bytesize,
+        "parity": line.parity,
+        "stopbits": line.stopbits,
+        "start": line.start.hex(),
+        "keep_alive": line.keep_alive.hex(),
+        "keep_alive_s": line.keep_alive_s,
     }

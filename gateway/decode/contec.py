@@ -7,17 +7,20 @@ CMS50D+, five bytes; only the first has bit 7 set:
 First byte: bits 3 to 0 signal strength, 4 searching too long, 5 SpO2 dropping, 6 beep. Third byte: bits 3 to 0 bar
 graph, 4 probe error, 5 searching, 6 pulse rate bit 7.
 
-CMS50E and CMS50F, nine bytes; only the first, the kind of frame, has bit 7 clear:
+CMS50E, CMS50F and later CMS50D+, nine bytes; only the first, the kind of frame, has bit 7 clear:
 
-    01 e0 84 93 92 bc e3 ff ff    kind, top bits, signal, pleth, bar, pulse rate, SpO2, two unused
+    01 e0 84 93 92 bc e3 ff ff    kind, top bits, signal, pleth, bar, pulse rate, SpO2, perfusion index
 
 Bit i of the second byte is the top bit of the byte i places after it, so that every byte after the first has bit 7
-set on the line; the host's commands (7d 81 a1 80 ... starts the stream) are packed alike. These frames carry more
-status, which is left to the kept frame: no specification of it was found.
+set on the line; the host's commands (7d 81 a1 80 ... starts the stream) are packed alike. Signal: bits 6 to 0 as in
+the first byte of five, 7 probe error. Pleth: 7 bits, and bit 7 searching. Bar: bits 3 to 0 bar graph, 4 no perfusion
+index. The perfusion index, 16 bits, the low byte first, ffff for none, is left to the kept frame: no two sources
+agree on its unit.
 
 Neither has a checksum. 60 consecutive frames are one sample: a second of pleth, and the last pulse rate and SpO2 in
-it, as the display shows them. 0, and all bits set, stand for no value.
-Sources: Contec, communication protocol of pulse oximeter V1.0 (five bytes); captures of CMS50E streams (nine bytes).
+it, as the display shows them; a status bit that any of them has is a flag. 0, and all bits set, stand for no value.
+Sources: Contec, communication protocol of pulse oximeter V1.0 (five bytes) and V7.0 (nine), this as the drivers
+CMS50Dplus7 (timegrid) and bedsidemon (Gagistech) have it, and captures of both streams.
 """
 
 import re
@@ -35,6 +38,8 @@ _CMS50D = re.compile(rb"(?:[\x80-\xff][\x00-\x7f]{4}){60}")
 _CMS50E = re.compile(rb"(?:\x01[\x80-\xff]{8}){60}")
 _QUALITY_NAMES = ((0x10, "pulse-not-found"), (0x20, "spo2-dropping"))
 _PROBE_NAMES = ((0x10, "sensor-fault"), (0x20, "searching"))
+_SIGNAL_NAMES = (*_QUALITY_NAMES, (0x80, "sensor-fault"))
+_WAVE_NAMES = ((0x80, "searching"),)
 _NO_RATES = (0, 255)
 _NO_SATURATIONS = (0, 127, 255)
 
@@ -58,15 +63,16 @@ def _read_cms50d(second: bytes) -> Sample:
 
 
 def _read_cms50e(second: bytes) -> Sample:
-    _, tops, _, _, _, rate, saturation, *_ = second[-9:]
-    vitals = _restore(rate, tops >> 3), _restore(saturation, tops >> 4)
-    pleth = bytes(_restore(low, tops >> 1) for tops, low in zip(second[1::9], second[3::9], strict=True))
-    return _build_sample(second, vitals, pleth, [])
+    signals, waves, rates, saturations = (_unpack(second, place) for place in (2, 3, 5, 6))
+    notes = name_bits(_union(signals), _SIGNAL_NAMES) + name_bits(_union(waves), _WAVE_NAMES)
+    pleth = bytes(wave & 0x7F for wave in waves)
+    return _build_sample(second, (rates[-1], saturations[-1]), pleth, notes)
 
 
-def _restore(low: int, top: int) -> int:
-    """Put back a byte's top bit, which is the lowest of `top`."""
-    return low & 0x7F | (top & 1) << 7
+def _unpack(second: bytes, place: int) -> bytes:
+    """Give the byte at this place of each frame of nine, with the top bit that the second byte keeps for it."""
+    lows, tops = second[place::9], second[1::9]
+    return bytes(low & 0x7F | (top >> place - 2 & 1) << 7 for low, top in zip(lows, tops, strict=True))
 
 
 def _union(octets: bytes) -> int:

@@ -190,7 +190,7 @@ class Radio:
                 async with limit(f"reading {uuid}", CALL_LIMIT_S):
                     listener.learn(uuid, bytes(await client.read_gatt_char(uuid)))
         for uuid in contact.channels:
-            if uuid == contact.channels[0] or client.services.get_characteristic(uuid) is not None:
+            if uuid == contact.channels[0] or _may_notify(client, uuid):
                 async with limit("subscribing", CALL_LIMIT_S):
                     await client.start_notify(uuid, link.ear(uuid))
         link.write(listener.subscribed())
@@ -319,6 +319,12 @@ class Radio:
         self._doubt.set()
         if client in self._links:  # else an attempt that failed
             self._links[client].end("the link was lost")
+
+
+def _may_notify(client: BleakClient, uuid: str) -> bool:
+    """Say whether the device has a characteristic to subscribe to: a battery level may be there to be read alone."""
+    found = client.services.get_characteristic(uuid)
+    return found is not None and not {"notify", "indicate"}.isdisjoint(found.properties)
 
 
 async def _write(client: BleakClient, uuid: str, data: bytes) -> None:
