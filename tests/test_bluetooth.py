@@ -289,6 +289,18 @@ async def test_context_is_read_before_anything_is_heard(device: Device) -> None:
         assert heard.learnt == [("2a38", b"\x01")] * 2
 
 
+async def test_context_that_cannot_be_read_is_passed_over(bluez: Bluez) -> None:
+    """A device that refuses to say where it sits is heard all the same."""
+    strap = heart_rate_monitor(ADDRESS)
+    secret = Service(uuid=uuid_of(0x180A), characteristics=(Characteristic(uuid=uuid_of(0x2A25), flags=("write",)),))
+    services = [secret if service.uuid == secret.uuid else service for service in strap.services]
+    bluez.add(dataclasses.replace(strap, services=tuple(services)))
+    async with running() as daemon:
+        heard = daemon.follow(context=("2a25", "2a38"))
+        await heard.until(LinkState.SUBSCRIBED)
+        assert heard.learnt == [("2a38", b"\x01")]
+
+
 async def test_what_is_written(bluez: Bluez) -> None:
     """The clock before the subscription, a request after it, an answer to what was heard; what is missing is left."""
     clock, control = uuid_of(0x2A2B), uuid_of(0x2A52)

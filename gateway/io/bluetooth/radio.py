@@ -187,13 +187,20 @@ class Radio:
                     await _write(client, uuid, data)
         for uuid in contact.context:
             if client.services.get_characteristic(uuid) is not None:
-                async with limit(f"reading {uuid}", CALL_LIMIT_S):
-                    listener.learn(uuid, bytes(await client.read_gatt_char(uuid)))
+                await self._learn(client, uuid, listener)
         for uuid in contact.channels:
             if uuid == contact.channels[0] or _may_notify(client, uuid):
                 async with limit("subscribing", CALL_LIMIT_S):
                     await client.start_notify(uuid, link.ear(uuid))
         link.write(listener.subscribed())
+
+    async def _learn(self, client: BleakClient, uuid: str, listener: Listener) -> None:
+        """Read what describes the measurements; a device that does not tell is measured all the same."""
+        try:
+            async with limit(f"reading {uuid}", CALL_LIMIT_S):
+                listener.learn(uuid, bytes(await client.read_gatt_char(uuid)))
+        except Unavailable as error:
+            self._log.info("not told", address=client.address, reason=str(error))
 
     async def _search(self, address: str) -> BLEDevice:
         """Wait until the device is heard anew: a Connect to one that has gone would block the adapter."""
