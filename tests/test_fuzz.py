@@ -9,7 +9,7 @@ import pytest
 
 from gateway.decode import DECODERS
 from tests.fuzz import attempt
-from tests.fuzz.__main__ import main
+from tests.fuzz.__main__ import main, run_campaign
 from tests.fuzz.target import Target, draw_input
 from tests.fuzz.targets import TARGETS
 
@@ -68,6 +68,18 @@ def test_a_crash_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (finding,) = target["findings"]
     assert finding["error"] == "the process died of SIGKILL"
     assert 0x7F in bytes.fromhex(finding["bytes"])
+
+
+def test_an_engine_that_breaks_off_is_no_finding(tmp_path: Path) -> None:
+    """Where the process dies at an input that the target bears without the engine, that is told, and as what it is."""
+
+    def break_off(target: Target, _seconds: float, _folder: Path, track: attempt.Track) -> None:
+        track.run(target.check, b"abc")
+        os._exit(77)
+
+    (report,) = run_campaign([*planted(raise_at_7f).values()], 1.0, tmp_path, break_off)
+    assert (report.runs, report.finding) == (1, None)
+    assert report.fault == "the process ended with 77, and the input 616263 holds without the engine"
 
 
 def test_an_input_that_never_ends_is_found(

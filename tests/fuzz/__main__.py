@@ -89,7 +89,7 @@ def _show(report: Report) -> str:
     rate = report.runs / max(report.seconds, 0.001)
     line = f"{report.target:30} {report.runs:9} runs {rate:8.0f} /s  {int(report.finding is not None)} findings"
     if report.finding is None:
-        return line
+        return f"{line}\n    {report.fault}" if report.fault else line
     return f"{line}\n    {report.finding.error}\n    {report.finding.data.hex()}\n    {_how_to_replay(report)}"
 
 
@@ -106,6 +106,7 @@ def _as_record(report: Report) -> dict[str, object]:
         "runs": report.runs,
         "seconds": round(report.seconds, 1),
         "findings": [finding] if finding else [],
+        "fault": report.fault,
     }
 
 

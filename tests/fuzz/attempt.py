@@ -31,12 +31,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of a target: how many inputs it was given, in how long, and the first finding, made small."""
+    """What came of a target: how many inputs it was given, in how long, and the first finding, made small.
+
+    `fault` says how the engine broke off at an input that the target bears without it: rare, and no finding.
+    """
 
     target: str
     runs: int
     seconds: float
     finding: Finding | None
+    fault: str = ""
 
 
 class Track:
@@ -123,25 +127,49 @@ class Attempt:
         elif self._process.is_alive():
             return None
         self._process.join()
-        finding = self._track.finding()
+        finding, fault = self._track.finding(), ""
         if finding is None and (is_late or self._process.exitcode):
-            finding = self._track.victim("it does not end" if is_late else _death(self._process.exitcode or 0))
+            victim = self._track.victim("it does not end" if is_late else _death(self._process.exitcode or 0))
+            if is_late or not _holds(self._target, victim.data):
+                finding = victim
+            else:
+                fault = f"{victim.error}, and the input {victim.data.hex()} holds without the engine"
         return Report(
             target=self._target.name,
             runs=self._track.runs,
             seconds=monotonic() - self._began_s,
             finding=finding,
+            fault=fault,
         )
+
+
+def _holds(target: Target, data: bytes) -> bool:
+    """Say whether an input is borne in a process without an engine."""
+    process = _FORK.Process(target=_check_alone, args=(target, data), daemon=True)
+    process.start()
+    process.join(GRACE_S)
+    is_borne = process.exitcode == 0
+    process.kill()
+    return is_borne
+
+
+def _check_alone(target: Target, data: bytes) -> None:
+    _hush()
+    target.check(data)
 
 
 def _death(code: int) -> str:
     return f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with {code}"
 
 
-def _work(engine: Engine, target: Target, seconds: float, folder: Path, track: Track) -> None:
+def _hush() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
+
+
+def _work(engine: Engine, target: Target, seconds: float, folder: Path, track: Track) -> None:
+    _hush()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         engine(target, seconds, folder, track)

@@ -76,7 +76,8 @@ def try_atheris(target: Target, seconds: float, folder: Path, track: Track) -> N
             os._exit(0)
 
     limits = [f"-max_total_time={max(round(seconds), 1)}", f"-max_len={LIMIT}", "-timeout=0"]
-    atheris.Setup([sys.argv[0], *limits, str(corpus), str(seeds)], attempt)
+    artifacts = f"-artifact_prefix={folder}/"
+    atheris.Setup([sys.argv[0], *limits, artifacts, str(corpus), str(seeds)], attempt)
     atheris.Fuzz()
 
 
