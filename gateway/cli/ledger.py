@@ -6,6 +6,7 @@ import click
 
 from gateway import signing
 from gateway.cli import cards
+from gateway.cli.checkpoint import checkpoint
 from gateway.cli.output import as_json_option, show_facts, show_json, show_table, state_option
 from gateway.errors import ConfigError
 from gateway.io import folder, keyring
@@ -19,6 +20,9 @@ ledger_state_option = state_option("/var/lib/iomt/ledger")
 @click.group()
 def ledger() -> None:
     """Create a ledger, admit peers and gateways, show who belongs."""
+
+
+ledger.add_command(checkpoint)
 
 
 @ledger.command()
