@@ -9,15 +9,16 @@ connection, each gateway on its roster for what it lacks, and goes on asking unt
 import asyncio
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from gateway import signing
-from gateway.errors import VerificationError
-from gateway.io import signals, systemd
+from gateway.errors import ConfigError, VerificationError
+from gateway.io import control, signals, systemd
 from gateway.io.mqtt import Broker, Link, Message, Outbox, Outgoing
 from gateway.io.store import chains
 from gateway.io.store.chains import ChainStore
@@ -42,8 +43,11 @@ class Peer:
     """One peer in its state folder, whose lock the caller holds."""
 
     def __init__(self, folder: Path, name: str, broker: Broker, roster: Roster, master: bytes) -> None:
+        self._folder = folder
         self._name = name
         self._roster = roster
+        self._chains = {gateway.chain for gateway in roster.gateways}
+        self._heard_ms: dict[str, int] = {}  # by chain; written in the store's thread
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._store = ChainStore(str(folder / chains.FILE))
         self._rule = PeerRule(name, signing.derive_key(master, "peer", name), roster, self._store)
@@ -62,12 +66,16 @@ class Peer:
         """
         signals.cancel_on_signal()
         loop = asyncio.get_running_loop()
+        listening = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
+                socket = self._folder / control.SOCKET
+                tasks.create_task(control.serve(socket, self._command, listening.set), name="control")
                 tasks.create_task(self._link.run(), name="link")
                 tasks.create_task(self._judge(), name="judge")
                 tasks.create_task(self._greet(), name="greet")
                 tasks.create_task(self._outbox.send(), name="send")
+                await listening.wait()
                 log.info("ready", peer=self._name, epoch=self._roster.epoch, gateways=len(self._roster.gateways))
                 gc.freeze()  # as in the gateway: a full collection would hold a vote up for 10 ms
                 systemd.notify("READY=1")
@@ -107,18 +115,40 @@ class Peer:
             for outgoing in await asyncio.get_running_loop().run_in_executor(self._executor, self._asks):
                 self._outbox.put(outgoing)
 
+    async def _command(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        match request:
+            case {"do": "status"}:
+                return self._status()
+            case _:
+                raise ConfigError(f"unknown command {request.get('do')!r}; allowed: status")
+
+    def _status(self) -> dict[str, Any]:
+        now_ms = monotonic_ms()
+        return {
+            "peer": self._name,
+            "broker": "connected" if self._link.connected.is_set() else "away",
+            "epoch": self._roster.epoch,
+            "heard_ms_ago": {chain: now_ms - heard_ms for chain, heard_ms in self._heard_ms.copy().items()},
+        }
+
     # -- in the store's thread
 
     def _handle(self, batch: Sequence[Message]) -> list[Outgoing]:
         """Judge messages, keep what comes of them, and give what may then be said."""
         for message in batch:
             try:
-                self._rule.hear(Topic.parse(message.topic), message.payload, monotonic_ms(), int(time.time()))
+                self._hear(Topic.parse(message.topic), message.payload)
             except VerificationError as error:
                 log.warning("message refused", topic=message.topic, why=str(error))
         said = self._rule.settle()
         self._log_notes()
         return [Outgoing(str(each.topic), each.payload, each.retain) for each in said]
+
+    def _hear(self, topic: Topic, payload: bytes) -> None:
+        now_ms = monotonic_ms()
+        self._rule.hear(topic, payload, now_ms, int(time.time()))
+        if topic.kind in {Kind.PROPOSAL, Kind.ANSWER} and topic.chain in self._chains:
+            self._heard_ms[topic.chain] = now_ms
 
     def _asks(self) -> list[Outgoing]:
         return [Outgoing(str(each.topic), each.payload, each.retain) for each in self._rule.greet(monotonic_ms())]

@@ -7,7 +7,7 @@
 Everything here blocks: one thread calls it, and no other connection writes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apsw
@@ -19,6 +19,7 @@ from gateway.ledger.voting import Conflict, Tip, VotedBlock
 from gateway.model import Proposal
 
 FILE = "ledger.db"
+_LOWEST = -(1 << 63)
 
 _SCHEMA = """
 CREATE TABLE block (chain TEXT, height INTEGER, start INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -109,6 +110,36 @@ class ChainStore:
         """Give the chains of which there is evidence of two histories."""
         return [str(chain) for (chain,) in self._database.rows("SELECT chain FROM evidence ORDER BY chain")]
 
+    def evidence(self, chain: str) -> Conflict | None:
+        """Give the evidence for which a chain is frozen, None if it is not."""
+        for first, second in self._database.rows("SELECT first, second FROM evidence WHERE chain = ?", chain):
+            return _conflict(chain, first, second)
+        return None
+
+    def kept(self) -> dict[str, int]:
+        """Give how many rows of blocks there are of every chain of which anything is kept."""
+        rows = self._database.rows(
+            "SELECT chain, (SELECT count(*) FROM block WHERE block.chain = known.chain) FROM (SELECT chain FROM block"
+            " UNION SELECT chain FROM tile UNION SELECT chain FROM evidence) AS known ORDER BY chain"
+        )
+        return {str(chain): integer(blocks) for chain, blocks in rows}
+
+    def every_block(self, chain: str) -> Iterator[VotedBlock]:
+        """Give all blocks of a chain in order, each read when it is asked for: what cannot be read is the next one."""
+        height = _LOWEST
+        while blocks := self.blocks(chain, height, 1):
+            yield blocks[0]
+            height = integer(blocks[0].height) + 1
+
+    def tile_counts(self, chain: str) -> dict[int, int]:
+        """Give how many tiles of a chain are kept, by level."""
+        rows = self._database.rows("SELECT level, count(*) FROM tile WHERE chain = ? GROUP BY level", chain)
+        return {integer(level): integer(count) for level, count in rows}
+
+    def hold(self) -> None:
+        """Read one state of the whole copy from now until it is closed, whatever its peer writes meanwhile."""
+        self._database.rows("BEGIN")
+
     def _insert(self, connection: apsw.Connection, proposal: Proposal, vote: bytes) -> None:
         block = proposal.block
         with no_tile_missing():
@@ -123,6 +154,10 @@ class ChainStore:
     def _blocks(self, condition: str, *values: str | int) -> list[VotedBlock]:
         sql = f"SELECT chain, height, start, size, proposal, vote FROM block WHERE {condition}"  # noqa: S608 - conditions are constants of this file
         return [_block(*row) for row in self._database.rows(sql, *values)]
+
+
+def _conflict(*row: Any) -> Conflict:  # noqa: ANN401 - SQLite's row
+    return Conflict(*row)
 
 
 def _block(*row: Any) -> VotedBlock:  # noqa: ANN401 - SQLite's row
