@@ -66,6 +66,7 @@ class Recorder:
         self._next_position = 0
         self._made = self._kept = 0  # entries, in this run
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._overrun: StoreError | None = None
         self.on_waiting: Callable[[], None] = lambda: None
         self.head = Head(chain=chain)
         self.durable = 0
@@ -211,7 +212,8 @@ class Recorder:
     async def commit(self) -> int:
         """Make what was signed so far durable, in one transaction; give how many leaves are durable now.
 
-        Raises: StoreError if the disk refuses.
+        Raises: StoreError if the disk refuses, or was so far behind that something could not be recorded: whoever
+        hears sensors may be called by a library that takes an exception for its own affair.
         """
         entries, self._entries = self._entries, []
         if entries:
@@ -224,6 +226,8 @@ class Recorder:
                 if count <= self._kept and not waiter.done():
                     waiter.set_result(None)
             self._waiters = [entry for entry in self._waiters if not entry[1].done()]
+        if self._overrun is not None:
+            raise self._overrun
         return self.durable
 
     def _keep(self, start: int, entries: Sequence[Entry]) -> list[Pending]:
@@ -291,7 +295,9 @@ class Recorder:
 
     def _add(self, voice: Voice, payload: bytes, real_ms: int, boot_ms: int) -> None:
         if len(self._entries) >= ENTRIES_LIMIT:
-            raise StoreError(f"the disk is {ENTRIES_LIMIT} leaves behind the sensors")
+            self._overrun = StoreError(f"the disk is {ENTRIES_LIMIT} leaves behind the sensors")
+            self.on_waiting()
+            raise self._overrun
         self._entries.append(Entry(voice, voice.next_sequence, voice.signer.sign_tail(payload), real_ms, boot_ms))
         self._made += 1
         voice.next_sequence += 1

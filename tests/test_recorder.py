@@ -113,14 +113,15 @@ async def test_waiting_is_announced(ward: Ward) -> None:
 
 
 async def test_disk_that_is_too_far_behind_is_an_error(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in memory is bounded: beyond that the gateway stops instead of growing."""
+    """What is in memory is bounded: beyond that the gateway stops, even where the caller of the hearer swallows it."""
     monkeypatch.setattr("gateway.recorder.ENTRIES_LIMIT", 5)
     recorder = await ward.start_with_strap()
     record(recorder, 5)
     with pytest.raises(StoreError, match="the disk is 5 leaves behind the sensors"):
         record(recorder)
-    await recorder.commit()
-    record(recorder)
+    with pytest.raises(StoreError, match="the disk is 5 leaves behind the sensors"):
+        await recorder.commit()
+    assert ward.audit().readings == {"strap-1": 5}
 
 
 async def test_two_pumps_scheduled_at_once_lose_and_double_nothing(ward: Ward) -> None:
