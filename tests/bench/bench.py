@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
-from tests.bench import finality, footprint, latency, throughput, wear
+from tests.bench import decoders, finality, footprint, latency, notifications, soak, throughput, wear
 from tests.bench.figures import Figure
 from tests.bench.ward import create_site
 from tests.processes import Site
@@ -19,14 +19,19 @@ DISK = "/var/tmp"  # noqa: S108 - a folder of our own is made in it; /tmp may be
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """How much is measured; every figure is the median of `runs` runs."""
+    """How much is measured; every figure is the median of `runs` runs, but the soak's, which is one."""
 
     runs: int = 3
     readings: int = 20_480
+    notifications: int = 20_480
+    decode_s: float = 0.1
     seconds: float = 5.0
     blocks: int = 200
     single_readings: int = 2_000
     with_processes: bool = True
+    soak_s: float = 60.0
+    straps: int = 50
+    oximeters: int = 4
 
     def measure(self) -> list[Figure]:
         """Measure everything, and say on stderr what is under way."""
@@ -34,10 +39,19 @@ class Bench:
         gc.freeze()  # what the bench has loaded is no garbage that the gateway in this process would look through
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
         with TemporaryDirectory(prefix="iomt-bench-", dir=DISK) as place:
-            figures = throughput.measure(Path(place), readings=self.readings, runs=self.runs, report=_report)
+            folder = Path(place)
+            figures = throughput.measure(folder, readings=self.readings, runs=self.runs, report=_report)
+            figures += decoders.measure(seconds=self.decode_s, runs=self.runs, report=_report)
+            figures += notifications.measure(folder, count=self.notifications, runs=self.runs, report=_report)
             if self.with_processes:
-                figures += self._measure_site(create_site(Path(place)))
+                figures += self._measure_site(create_site(folder))
+            if self.soak_s:
+                figures += self._measure_soak(folder / "soak")
         return figures
+
+    def _measure_soak(self, folder: Path) -> list[Figure]:
+        folder.mkdir()
+        return soak.measure(folder, seconds=self.soak_s, straps=self.straps, oximeters=self.oximeters, report=_report)
 
     def _measure_site(self, site: Site) -> list[Figure]:
         try:

@@ -9,7 +9,7 @@ import socket
 import sys
 from time import perf_counter, perf_counter_ns, sleep
 
-from firmware_stubs.sensors import encode_heart_rate
+from tests.bench.numbered import strap_frame
 
 
 def feed(line: socket.socket, rate_per_s: float, count: int) -> None:
@@ -19,7 +19,7 @@ def feed(line: socket.socket, rate_per_s: float, count: int) -> None:
         wait_s = start_s + number / rate_per_s - perf_counter()
         if wait_s > 0:
             sleep(wait_s)
-        frame = encode_heart_rate(60 + number % 60, [600 + number % 500])
+        frame = strap_frame(number)
         line.send(perf_counter_ns().to_bytes(8, "little") + frame)
 
 

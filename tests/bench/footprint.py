@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 from tests.bench.figures import Aim, Figure, Run
+from tests.bench.probes import resident_mb
 from tests.bench.ward import ADDRESS
 from tests.processes import PROFILE, ROOT, Process, Site, type_iomt, wait_for
 
@@ -105,9 +105,9 @@ def _run(site: Site, gateway: Process, environment: Mapping[str, str]) -> tuple[
         lambda: all(count >= start + READINGS for start, count in zip(before, _readings(site), strict=True)),
         60,
     )
-    resident_mb = _resident_mb(Path(f"/proc/{gateway.pid}/status").read_text())
+    held_mb = resident_mb(Path(f"/proc/{gateway.pid}/status").read_text())
     gateway.end()
-    return ready_ms, resident_mb
+    return ready_ms, held_mb
 
 
 def _readings(site: Site) -> list[int]:
@@ -124,9 +124,4 @@ def _run_bare(code: str) -> tuple[float, float]:
         text=True,
         check=True,
     )
-    return (perf_counter() - start_s) * 1000, _resident_mb(shown.stdout)
-
-
-def _resident_mb(status: str) -> float:
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else 0.0
+    return (perf_counter() - start_s) * 1000, resident_mb(shown.stdout)

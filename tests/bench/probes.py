@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from time import perf_counter
 
@@ -71,3 +72,16 @@ def written_bytes() -> int:
     """Give how many bytes this process has had written to the disk so far: pages that it made dirty, each time."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["write_bytes"])
+
+
+def processor_s(pid: int) -> float:
+    """Give how much of the processor a process has had so far, all of its threads (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = fields[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(status: str) -> float:
+    """Read how much memory a process holds from its /proc/PID/status."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0

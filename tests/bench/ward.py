@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from firmware_stubs.sensors import encode_heart_rate
 from gateway.block import SealPolicy
 from gateway.cli.gateway import load_config
 from gateway.daemon import Gateway
@@ -21,6 +20,7 @@ from gateway.io import clock, keyring
 from gateway.io.mqtt import Broker
 from gateway.io.profiles import load_profiles
 from gateway.sources import Source
+from tests.bench.numbered import strap_frame
 from tests.processes import Site, type_iomt
 
 DEVICE = "strap-1"
@@ -28,7 +28,7 @@ PROFILE = "heart-rate-strap"
 ADDRESS = "C0:FF:EE:00:00:01"
 LIMIT_S = 30.0
 
-FRAMES = tuple(encode_heart_rate(60 + number % 60, [600 + number % 500]) for number in range(1000))
+FRAMES = tuple(strap_frame(number) for number in range(1000))
 """Heart rates, each with one RR interval."""
 
 
