@@ -1,8 +1,7 @@
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +26,9 @@ from gateway.io.bluetooth.refusals import (
     pairing_error,
     parse_passkey,
 )
+from tests.radios import bluez, bus
+
+__all__ = ["bluez", "bus"]  # fixtures
 
 ADDRESS = "C0:FF:EE:00:00:01"
 PATH = "/org/bluez/hci0/dev_C0_FF_EE_00_00_01"
@@ -71,19 +73,6 @@ class Fumbler(Nurse):
     async def ask(self) -> str:
         """Fail."""
         raise EOFError("no terminal")
-
-
-@pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
-    with PrivateBus(tmp_path / "bus") as private:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", private.address)
-        yield private
-
-
-@pytest.fixture
-async def bluez(bus: PrivateBus) -> AsyncIterator[Bluez]:
-    async with Bluez(bus.address) as daemon:
-        yield daemon
 
 
 def add(bluez: Bluez, pairing: Pairing) -> Device:

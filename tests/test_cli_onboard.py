@@ -26,6 +26,7 @@ from gateway.errors import VerificationError
 from gateway.io import keyring
 from tests.processes import type_iomt
 from tests.states import init_gateway
+from tests.tomls import bonding_strap
 
 ADDRESS = "C0:FF:EE:00:00:01"
 BTHOME = uuid_of(0xFCD2)
@@ -125,22 +126,7 @@ def shown(state: Path, name: str) -> dict[str, object]:
 def own_profile(state: Path, bonding: str) -> None:
     """Write a profile of a strap that bonds, as a person would."""
     (state / "profiles").mkdir()
-    (state / "profiles" / "strap.toml").write_text(
-        f"""name = "strap"
-title = "A strap that bonds"
-transport = "ble"
-decoder = "gatt.heart_rate"
-quiet_s = 3
-[ble]
-characteristic = "2a37"
-bonding = "{bonding}"
-[[vital]]
-code = 147842
-unit = "/min"
-low = 0
-high = 300
-"""
-    )
+    (state / "profiles" / "strap.toml").write_text(bonding_strap(bonding))
 
 
 def test_number_that_is_equal_bonds(radio: Thread, state: Path) -> None:

@@ -1,7 +1,6 @@
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -19,6 +18,9 @@ from firmware_stubs.bluez import Bluez
 from firmware_stubs.bus import PrivateBus
 from firmware_stubs.objects import att_error
 from firmware_stubs.peripheral import Characteristic, Pairing, Peripheral, Service, uuid_of
+from tests.radios import bluez, bus
+
+__all__ = ["bluez", "bus"]  # fixtures
 
 ADDRESS = "C0:FF:EE:00:00:01"
 PATH = "/org/bluez/hci0/dev_C0_FF_EE_00_00_01"
@@ -46,19 +48,6 @@ def meter(*, pairing: Pairing = "just-works", protected: bool = False) -> Periph
         advertised_uuids=(uuid_of(0x1808),),
         pairing=pairing,
     )
-
-
-@pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
-    with PrivateBus(tmp_path / "bus") as private:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", private.address)
-        yield private
-
-
-@pytest.fixture
-async def bluez(bus: PrivateBus) -> AsyncIterator[Bluez]:
-    async with Bluez(bus.address) as daemon:
-        yield daemon
 
 
 class Client:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from itertools import islice
@@ -37,23 +37,13 @@ from firmware_stubs.sensors import (
     pulse_oximeter,
     wear,
 )
+from tests.radios import bluez, bus
+
+__all__ = ["bluez", "bus"]  # fixtures
 
 ADDRESS = "C0:FF:EE:00:00:01"
 LIMIT_S = 20.0
 COMMAND = (sys.executable, "-m", "firmware_stubs.radio")
-
-
-@pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateBus]:
-    with PrivateBus(tmp_path / "bus") as private:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", private.address)
-        yield private
-
-
-@pytest.fixture
-async def bluez(bus: PrivateBus) -> AsyncIterator[Bluez]:
-    async with Bluez(bus.address) as daemon:
-        yield daemon
 
 
 @pytest.fixture

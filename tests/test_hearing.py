@@ -9,7 +9,8 @@ from gateway.devices import Device
 from gateway.hearing import OUT_OF_RANGE, UNAUTHENTICATED, Heard, Hearing
 from gateway.io.profiles import load_profiles
 from gateway.model import Damaged, Instant, Measurement, Reading, Sample, Waveform
-from gateway.profile import Profile, load_profile
+from gateway.profile import load_profile
+from tests.tomls import bonding_strap
 
 PROFILES = load_profiles(frozenset(DECODERS))
 PACKET = 125
@@ -23,25 +24,6 @@ def device(profile: str, *, bond: str = "") -> Device:
 
 def hearing_of(profile: str) -> tuple[Hearing, str]:
     return Hearing(device(profile), PROFILES[profile]), PROFILES[profile].channels[0].uuid
-
-
-def bonding_profile(bonding: str) -> Profile:
-    text = f"""
-name = "strap"
-title = "A strap that bonds"
-transport = "ble"
-decoder = "gatt.heart_rate"
-quiet_s = 3
-[ble]
-characteristic = "2a37"
-bonding = "{bonding}"
-[[vital]]
-code = 147842
-unit = "/min"
-low = 0
-high = 300
-"""
-    return load_profile(text, "strap.toml", frozenset(DECODERS))
 
 
 def samples(made: list[Heard | Damaged]) -> list[Sample]:
@@ -188,7 +170,9 @@ def test_implausible_value_is_flagged() -> None:
 )
 def test_link_that_is_less_than_wanted_is_flagged(bonding: str, bond: str, bonded: bool, flagged: bool) -> None:  # noqa: FBT001 - a table
     """A reading says so where its link was not what its kind of device should have."""
-    hearing = Hearing(device("strap", bond=bond), bonding_profile(bonding))
+    hearing = Hearing(
+        device("strap", bond=bond), load_profile(bonding_strap(bonding), "strap.toml", frozenset(DECODERS))
+    )
     hearing.begin(bonded=bonded)
     (sample,) = samples(hearing.hear("2a37", b"\x00\x48", 0.0))
     assert (UNAUTHENTICATED in sample.flags) == flagged

@@ -39,3 +39,21 @@ def with_value(text: str, number: int, value: object) -> tuple[str, str]:
     key = lines[place].split(" = ")[0]
     lines[place] = f"{key} = {toml_of(value)}"
     return key, "\n".join(lines)
+
+
+def bonding_strap(bonding: str) -> str:
+    """Give the profile of a strap, named "strap", that bonds in this way."""
+    return f"""name = "strap"
+title = "A strap that bonds"
+transport = "ble"
+decoder = "gatt.heart_rate"
+quiet_s = 3
+[ble]
+characteristic = "2a37"
+bonding = "{bonding}"
+[[vital]]
+code = 147842
+unit = "/min"
+low = 0
+high = 300
+"""
