@@ -13,9 +13,11 @@ A reading of a heart rate strap, in diagnostic notation:
     event    = {1: 1, 2: sequence, 3: ms, 4: [clock epoch, monotonic ms], 5: kind, 6: {details}, 10: salt}
     block    = {1: 1, 2: chain, 3: incarnation, 4: height, 5: start, 6: size, 7: root at size,
                 8: root at start, 9: sealed ms}
-    roster   = {1: 1, 2: ledger, 3: version, 4: epoch, 5: quorum, 6: [+ member], 7: [* member], 8: [* member]}
+    roster   = {1: 1, 2: ledger, 3: version, 4: epoch, 5: policy / null, 6: [+ member], 7: [* member],
+                8: [* member]}
     tip      = {1: 1, 2: chain, 3: incarnation, 4: next height, 5: size, 6: root at size, 7: nonce}
     member   = [id, organisation, Ed25519 public key .size 32, ? chain]   ; 6 administrators, 7 peers, 8 gateways
+    policy   = [threshold, [+ (peer's id / policy)]]       ; 4 levels at the most, each peer once; null: no peers yet
 
     headers  = what a COSE_Sign1 (RFC 9052) protects, by kind:
       leaf     {1: -8, 3: content type, 4: kid, 15: {1: device or gateway, 2: chain}}
@@ -36,7 +38,20 @@ import cbor2
 
 from gateway.cbor import are_naturals, byte_string, decode, encode, fraction, head, integer, text_string
 from gateway.errors import VerificationError
-from gateway.model import Block, Event, EventKind, Instant, Measurement, Member, Reading, Roster, TipStatement, Waveform
+from gateway.model import (
+    NOBODY,
+    Block,
+    Event,
+    EventKind,
+    Instant,
+    Measurement,
+    Member,
+    Policy,
+    Reading,
+    Roster,
+    TipStatement,
+    Waveform,
+)
 
 READING_TYPE = "application/iomt-reading+cbor"
 EVENT_TYPE = "application/iomt-event+cbor"
@@ -55,6 +70,7 @@ RFC9162_SHA256 = 1
 Value = TypeVar("Value")
 
 FRAME_LIMIT = 512
+POLICY_LEVELS = 4
 SALT_SIZE = 16
 DIGEST_SIZE = 32
 FORMAT = 1
@@ -246,7 +262,7 @@ def encode_roster(roster: Roster) -> bytes:
             2: roster.ledger,
             3: roster.version,
             4: roster.epoch,
-            5: roster.quorum,
+            5: policy_items(roster.policy),
             6: [_member(member) for member in roster.administrators],
             7: [_member(member) for member in roster.peers],
             8: [_member(member) for member in roster.gateways],
@@ -266,12 +282,30 @@ def decode_roster(payload: bytes) -> Roster:
             ledger=_of(str, fields[2]),
             version=_natural(fields[3]),
             epoch=_natural(fields[4]),
-            quorum=_natural(fields[5]),
+            policy=read_policy(fields[5]),
             administrators=_decoded_members(fields[6]),
             peers=_decoded_members(fields[7]),
             gateways=_decoded_members(fields[8]),
         ),
     )
+
+
+def policy_items(policy: Policy) -> list[object] | None:
+    """Give a policy as CBOR and JSON have it: [threshold, [peers and policies]], or null for one without peers."""
+    if policy == NOBODY:
+        return None
+    return [policy.threshold, [part if isinstance(part, str) else policy_items(part) for part in policy.of]]
+
+
+def read_policy(items: object) -> Policy:
+    """Read a policy of a decoded roster, or of JSON.
+
+    Raises: TypeError or ValueError if it is of another form, can never be met or always is, or names a peer twice.
+    """
+    policy = NOBODY if items is None else _policy(items, POLICY_LEVELS)
+    if len(set(policy.peers)) != len(policy.peers):
+        raise ValueError("a peer stands twice in the policy")
+    return policy
 
 
 # -- headers
@@ -330,6 +364,16 @@ def _decoded_member(item: list[object]) -> Member:
         public_key=_digest(public_key),
         chain=None if len(item) == 3 else _of(str, chain),
     )
+
+
+def _policy(items: object, levels: int) -> Policy:
+    if not levels:
+        raise ValueError(f"a policy has {POLICY_LEVELS} levels at the most")
+    threshold, of = _of(list, items)
+    parts = tuple(_policy(part, levels - 1) if isinstance(part, list) else _of(str, part) for part in _of(list, of))
+    if not 1 <= _natural(threshold) <= len(parts):
+        raise ValueError(f"{threshold} of {len(parts)} is no policy")
+    return Policy(threshold=threshold, of=parts)
 
 
 def _map(

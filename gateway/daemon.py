@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from gateway import canonical
 from gateway.anchoring import Anchoring
 from gateway.config import GatewayConfig
 from gateway.devices import Device
@@ -30,6 +31,7 @@ from gateway.io.store.database import undamaged
 from gateway.io.store.readings import FILE, ReadingStore, StoredBlock
 from gateway.io.store.thread import in_thread
 from gateway.ledger import messages
+from gateway.ledger.policy import smallest
 from gateway.ledger.quorum import verify_block_vote
 from gateway.ledger.voting import open_proposal
 from gateway.model import Block, Proposal, Roster
@@ -295,7 +297,8 @@ class Gateway:
             "certified_blocks": self._certified_blocks,
             "voted_last": list(anchoring.last_peers),
             "peers": [member.id for member in self._roster.peers],
-            "quorum": self._roster.quorum,
+            "quorum": smallest(self._roster.policy),
+            "policy": canonical.policy_items(self._roster.policy),
             "epoch": self._roster.epoch,
             "devices": [source.status() for source in self._sources.by_device.values()],
         }

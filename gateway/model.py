@@ -176,13 +176,30 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Whose votes make a block final: any `threshold` of these, each a peer's name or a policy of its own."""
+
+    threshold: int
+    of: "tuple[str | Policy, ...]"
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The peers that it names, those of inner policies too."""
+        return tuple(name for part in self.of for name in ((part,) if isinstance(part, str) else part.peers))
+
+
+NOBODY = Policy(threshold=1, of=())
+"""The policy of a ledger without peers yet: no votes meet it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """Who belongs: version n of the signed membership of one ledger, and the quorum that makes a block final."""
+    """Who belongs: version n of the signed membership of one ledger, and the policy that makes a block final."""
 
     ledger: str
     version: int
     epoch: int
-    quorum: int
+    policy: Policy
     administrators: tuple[Member, ...]
     peers: tuple[Member, ...]
     gateways: tuple[Member, ...]

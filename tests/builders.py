@@ -9,10 +9,23 @@ from hypothesis import strategies as st
 from gateway import canonical, merkle, signing
 from gateway.block import Head, next_block
 from gateway.devices import Device, enrolment_details
+from gateway.ledger.policy import default_policy
 from gateway.ledger.receipt import make_receipt, make_transparent
-from gateway.ledger.roster import default_quorum, ledger_name, open_roster, sign_roster
+from gateway.ledger.roster import ledger_name, open_roster, sign_roster
 from gateway.ledger.voting import cast_vote, sign_block
-from gateway.model import Block, Event, EventKind, Instant, Measurement, Member, Proposal, Reading, Roster, Waveform
+from gateway.model import (
+    Block,
+    Event,
+    EventKind,
+    Instant,
+    Measurement,
+    Member,
+    Policy,
+    Proposal,
+    Reading,
+    Roster,
+    Waveform,
+)
 
 CHAIN = "ward-3.1f0a9c21"
 GATEWAY = "ward-3"
@@ -37,16 +50,22 @@ def member(name: str, chain: str | None = None) -> Member:
 def make_roster(peers: int = 4, *, epoch: int = 1, quorum: int | None = None) -> Roster:
     """Give a signed roster: one administrator, peers peer-0 to peer-n, one gateway."""
     administrators = (member("admin"),)
+    voters = tuple(member(f"peer-{number}") for number in range(peers))
     roster = Roster(
         ledger=ledger_name(administrators),
         version=1,
         epoch=epoch,
-        quorum=default_quorum(peers) if quorum is None else quorum,
+        policy=default_policy(voters) if quorum is None else flat(quorum, voters),
         administrators=administrators,
-        peers=tuple(member(f"peer-{number}") for number in range(peers)),
+        peers=voters,
         gateways=(member(GATEWAY, CHAIN),),
     )
     return signed_again(roster)
+
+
+def flat(threshold: int, peers: Sequence[Member]) -> Policy:
+    """Give the policy that so many of these peers meet, each counting once."""
+    return Policy(threshold=threshold, of=tuple(peer.id for peer in peers))
 
 
 def signed_again(roster: Roster) -> Roster:

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from gateway import canonical, cbor
 from gateway.errors import VerificationError
-from gateway.model import Block, Event, EventKind, Measurement, Member, Reading, Roster, TipStatement, Waveform
+from gateway.model import (
+    NOBODY,
+    Block,
+    Event,
+    EventKind,
+    Measurement,
+    Member,
+    Policy,
+    Reading,
+    Roster,
+    TipStatement,
+    Waveform,
+)
 from tests.builders import EVENTS, INTEGERS, NATURALS, READINGS, SALT, TEXTS, make_event, make_reading
 
 DIGESTS = st.binary(min_size=32, max_size=32)
@@ -38,12 +50,20 @@ TIPS = st.builds(
 )
 MEMBERS = st.builds(Member, id=TEXTS, organisation=TEXTS, public_key=DIGESTS, chain=st.none() | TEXTS)
 MEMBER_LISTS = st.lists(MEMBERS, max_size=5).map(tuple)
+POLICIES = st.sampled_from(
+    [
+        NOBODY,
+        Policy(threshold=1, of=("a",)),
+        Policy(threshold=2, of=(Policy(threshold=2, of=("a-1", "a-2", "a-3")), "b", "c")),
+        Policy(threshold=1, of=(Policy(threshold=1, of=(Policy(threshold=1, of=(Policy(threshold=1, of=("",)),)),)),)),
+    ]
+)
 ROSTERS = st.builds(
     Roster,
     ledger=TEXTS,
     version=NATURALS,
     epoch=NATURALS,
-    quorum=NATURALS,
+    policy=POLICIES,
     administrators=MEMBER_LISTS,
     peers=MEMBER_LISTS,
     gateways=MEMBER_LISTS,
@@ -54,7 +74,15 @@ EVENT = make_event(EventKind.CLOCK, {"epoch": 1, "boot": "b", "synchronised": Tr
 BLOCK = Block(chain="c", incarnation=0, height=1, start=2, size=5, root=bytes(32), start_root=b"\x01" * 32, sealed_ms=7)
 TIP = TipStatement(chain="c", incarnation=0, next_height=2, size=5, root=bytes(32), nonce=b"n")
 MEMBER = Member(id="m", organisation="o", public_key=bytes(32), chain="c")
-ROSTER = Roster(ledger="l", version=1, epoch=0, quorum=1, administrators=(MEMBER,), peers=(MEMBER,), gateways=(MEMBER,))
+ROSTER = Roster(
+    ledger="l",
+    version=1,
+    epoch=0,
+    policy=Policy(threshold=1, of=("m",)),
+    administrators=(MEMBER,),
+    peers=(MEMBER,),
+    gateways=(MEMBER,),
+)
 
 FORMATS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "reading": (canonical.encode_reading(READING), canonical.decode_reading),
@@ -387,6 +415,19 @@ WRONG_FIELDS: list[tuple[str, int, object]] = [
     ("tip", 4, -1),
     ("tip", 7, "nonce"),
     ("roster", 5, True),
+    ("roster", 5, []),
+    ("roster", 5, [1, []]),
+    ("roster", 5, [0, ["a"]]),
+    ("roster", 5, [2, ["a"]]),
+    ("roster", 5, [True, ["a"]]),
+    ("roster", 5, [1, "a"]),
+    ("roster", 5, [1, ["a"], 1]),
+    ("roster", 5, [1, ["a", None]]),
+    ("roster", 5, [1, [b"a"]]),
+    ("roster", 5, [2, ["a", "a"]]),
+    ("roster", 5, [2, ["a", [1, ["b", "a"]]]]),
+    ("roster", 5, [1, ["a", [0, ["b"]]]]),
+    ("roster", 5, [1, [[1, [[1, [[1, [[1, ["a"]]]]]]]]]]),
     ("roster", 6, {}),
     ("roster", 6, "members"),
     ("roster", 7, [["m", "o"]]),

@@ -66,7 +66,7 @@ def test_json_is_all_there_is_on_stdout(typed: Typed, tmp_path: Path) -> None:
     ledger, peer, gateway = (tmp_path / name for name in ("ledger", "peer", "gateway"))
     member = ("--broker", "mqtt://127.0.0.1:1", "--roster", ledger / "roster.cose", "--json")
     created = typed("ledger", "create", "--state", ledger, "--json").json
-    assert (created["version"], created["quorum"], created["peers"]) == (1, 0, [])
+    assert (created["version"], created["policy"], created["quorum"], created["peers"]) == (1, None, 0, [])
     card = typed("peer", "init", "--state", peer, "--id", "lab", "--organisation", "Labor Süd", *member).json
     assert (card["id"], card["organisation"], len(card["public_key"])) == ("lab", "Labor Süd", 64)
     ward = typed("init", "--state", gateway, "--id", "ward-3", *member).json
@@ -120,7 +120,7 @@ def test_exported_reading_verifies(typed: Typed, state: Path, tmp_path: Path) ->
     told = typed("verify", file, "--roster", roster)
     assert (told.code, told.err) == (0, "")
     assert told.out.startswith("verified    reading 5\ndevice      strap-1, heart-rate-strap, key ")
-    assert "quorum      3 of 4 peers, 3 needed, epoch 1\n" in told.out
+    assert "quorum      3 of 4 peers, epoch 1\nneeded      3 of peer-0, peer-1, peer-2, peer-3\n" in told.out
     typed("export", "--state", state, "--device", DEVICE, "--number", 2, "-o", file)
     assert typed("verify", file, "--roster", roster, "--json").json["entry"]["sequence"] == 2
 
@@ -367,6 +367,58 @@ def test_member_is_admitted_once(typed: Typed, tmp_path: Path) -> None:
     result = typed(*admit)
     assert (result.code, result.err) == (1, "iomt: a peer stands twice on the roster\n")
     assert (tmp_path / "ledger" / "roster.cose").read_bytes() == before
+
+
+def test_organisation_counts_once(typed: Typed, tmp_path: Path) -> None:
+    """Three peers of a hospital and three others are four organisations; people and programs are told the policy."""
+    ledger, roster = tmp_path / "ledger", tmp_path / "ledger" / "roster.cose"
+    typed("ledger", "create", "--state", ledger)
+    cards = []
+    for name in ("st-anna-1", "st-anna-2", "st-anna-3", "lab", "patients", "regulator"):
+        owner = ("--organisation", "St. Anna") if name.startswith("st-anna") else ()
+        typed(
+            "peer",
+            "init",
+            "--state",
+            tmp_path / name,
+            "--id",
+            name,
+            "--broker",
+            "mqtt://h:1",
+            "--roster",
+            roster,
+            *owner,
+        )
+        cards.append(tmp_path / name / f"{name}.card")
+    few = typed("ledger", "admit", "--state", ledger, *cards[:5])
+    assert (few.code, few.err) == (0, "warning: 3 organisations bear no dishonest one: a fourth makes it one\n")
+    told = typed("ledger", "admit", "--state", ledger, cards[5])
+    assert (told.code, told.err) == (0, "")
+    assert "policy      3 of (2 of st-anna-1, st-anna-2, st-anna-3), lab, patients, regulator\n" in told.out
+    assert "peers       6, organisations: 4, a quorum: 3 or more\n" in told.out
+    assert "bears       1 dishonest (safety), 1 silent (liveness)\n" in told.out
+    record = typed("ledger", "show", "--state", ledger, "--json").json
+    assert record["policy"] == [3, [[2, ["st-anna-1", "st-anna-2", "st-anna-3"]], "lab", "patients", "regulator"]]
+    assert (record["n"], record["quorum"], record["f_safety"], record["f_liveness"]) == (4, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("quorum", "peers", "warning"),
+    [
+        (1, 1, "1 organisation bears no dishonest one: four bear one"),
+        (2, 2, "2 organisations bear no dishonest one: four bear one"),
+        (3, 3, "3 organisations bear no dishonest one: a fourth makes it one"),
+        (4, 4, "4 organisations bear no dishonest one by this policy"),
+    ],
+)
+def test_policy_that_bears_nobody_is_warned_of(
+    typed: Typed, tmp_path: Path, quorum: int, peers: int, warning: str
+) -> None:
+    """Where one dishonest or silent organisation is too many, stderr says so, and stdout has what it always has."""
+    (tmp_path / "roster.cose").write_bytes(make_roster(peers, quorum=quorum).signed)
+    shown = typed("ledger", "show", "--roster", tmp_path / "roster.cose", "--json")
+    assert (shown.code, shown.err) == (0, f"warning: {warning}\n")
+    assert shown.json["f_liveness"] == 0
 
 
 # -- on a terminal

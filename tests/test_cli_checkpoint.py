@@ -117,7 +117,7 @@ def test_note_that_goes_from_hand_to_hand_verifies(
     for name in ("peer-0", "peer-1"):
         assert typed(*SIGN, "--state", make_peer(name), "--add", note, "-o", note).code == 0
     refused = typed(*VERIFY, note, "--roster", roster)
-    reason = "2 of 4 peers cosigned (peer-0, peer-1), the quorum is 3"
+    reason = "2 of 4 have cosigned, 3 are needed"
     assert (refused.code, refused.out, refused.err) == (1, "", f"iomt: {note} is refused: {reason}\n")
     assert typed(*VERIFY, note, "--roster", roster, "--json").json == {
         "verified": False,
@@ -132,7 +132,7 @@ def test_note_that_goes_from_hand_to_hand_verifies(
     told = typed(*VERIFY, note, "--roster", roster)
     assert told.code == 0
     assert told.out.startswith(f"verified    checkpoint of 7 leaves\norigin      {ROSTER.ledger}/{CHAIN}\n")
-    assert "quorum      3 of 4 peers, 3 needed, epoch 1\n" in told.out
+    assert "quorum      3 of 4 peers, epoch 1\nneeded      3 of peer-0, peer-1, peer-2, peer-3\n" in told.out
     assert "ignored" not in told.out
 
 

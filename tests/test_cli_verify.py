@@ -52,7 +52,7 @@ REFUSALS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "foreign key": (signed_by_another, "the reading: the signature by key .* does not hold"),
     "path of another leaf": (other_path, "does not prove this leaf"),
     "restated tree size": (restated, "restates the tree's size: signed 7, proof 8"),
-    "votes below quorum": (certified_by("peer-0", "peer-1"), "2 of 4 peers voted, the quorum is 3"),
+    "votes below quorum": (certified_by("peer-0", "peer-1"), "2 of 4 have voted, 3 are needed"),
     "votes of another epoch": (certified_by(*PEERS, epoch=2), "is of roster epoch 2, this roster's is 1"),
     "unknown peer": (certified_by("peer-0", "peer-1", "stranger"), "peer 'stranger' is not on the roster"),
     "truncated file": (lambda data: data[:-1], "not CBOR"),
@@ -81,7 +81,7 @@ def test_forged_or_damaged_proof_is_refused(typed: Typed, state: Path, tmp_path:
 @pytest.mark.parametrize(
     ("damage", "code", "reason"),
     [
-        (lambda _: make_roster(5).signed, 1, "is of another ledger|not by the roster's|quorum|not on the roster"),
+        (lambda _: make_roster(5).signed, 1, "is of another ledger|not by the roster's|are needed|not on the roster"),
         (lambda roster: roster[:-1] + bytes((roster[-1] ^ 1,)), 1, "signature by key .* does not hold"),
         (lambda roster: roster[:9], 1, "not CBOR"),
     ],

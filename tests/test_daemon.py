@@ -25,6 +25,7 @@ def test_first_certificate(make_site: MakeSite) -> None:
     status = site.await_certified(3)
     assert (status["gateway"], status["chain"], status["broker"]) == ("ward-3", site.chain, "connected")
     assert len(status["voted_last"]) >= status["quorum"] == 3
+    assert status["policy"] == [3, list(site.peers)]
     assert set(status["voted_last"]) <= set(status["peers"]) == set(site.peers)
     assert [device["state"] for device in status["devices"]] == ["connected", "connected"]
     assert site.gateway.end() == 0
@@ -39,7 +40,7 @@ def test_status_is_for_people_and_for_programs(running: Site) -> None:
     running.await_status("readings", 1)
     told = type_iomt("status", "--state", running.state)
     assert "broker      connected\n" in told
-    assert "peers       1 of 1 voted last (peer-0), quorum 1\n" in told
+    assert "peers       1 of 1 voted last (peer-0)\nquorum      1 of peer-0\n" in told
     assert re.search(r"^nonin-1 +connected +\d+ +\d+ +.*SpO2 \d+ %$", told, re.MULTILINE)
     assert max(len(line) for line in told.splitlines()) <= 80
     status = json.loads(type_iomt("status", "--state", running.state, "--json"))

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from gateway.ledger.quorum import read_vote, require_quorum, verify_block_vote, verify_certificate
+from gateway.ledger.roster import admitted
 from gateway.ledger.voting import cast_vote
-from gateway.model import Block, Certificate, Roster
-from tests.builders import VOTED_S, key_of, make_roster, propose, ward_chain
+from gateway.model import NOBODY, Block, Certificate, Roster
+from tests.builders import VOTED_S, key_of, make_roster, member, propose, signed_again, ward_chain
 
 ROSTER = make_roster()
 CHAIN = ward_chain()
@@ -45,14 +46,14 @@ def test_exactly_a_quorum_of_distinct_votes_makes_a_block_final(voters: set[int]
     if len(voters) >= 3:
         assert verify_certificate(ROSTER, certificate) == BLOCK
     else:
-        with pytest.raises(VerificationError, match=f"{len(voters)} of 4 peers voted, the quorum is 3"):
+        with pytest.raises(VerificationError, match=f"{len(voters)} of 4 have voted, 3 are needed"):
             verify_certificate(ROSTER, certificate)
 
 
 def test_without_a_vote_nothing_is_final() -> None:
-    """A roster without peers has quorum 0: even there no certificate holds without a vote."""
-    alone = replace(ROSTER, peers=(), quorum=0)
-    with pytest.raises(VerificationError, match="0 of 0 peers voted"):
+    """Where there are no peers, no certificate holds."""
+    alone = replace(ROSTER, peers=(), policy=NOBODY)
+    with pytest.raises(VerificationError, match="0 of 0 have voted, 1 is needed"):
         verify_certificate(alone, certificate_of())
 
 
@@ -136,9 +137,24 @@ def test_the_quorum_is_the_rosters() -> None:
     strict: Roster = make_roster(4, quorum=4)
     votes = [vote_of(f"peer-{number}") for number in range(4)]
     assert verify_certificate(strict, certificate_of(*votes)) == BLOCK
-    with pytest.raises(VerificationError, match="3 of 4 peers voted, the quorum is 4"):
+    with pytest.raises(VerificationError, match="3 of 4 have voted, 4 are needed"):
         verify_certificate(strict, certificate_of(*votes[:3]))
     require_quorum(strict, iter(["peer-0", "peer-1", "peer-2", "peer-3"]))
+
+
+def test_a_hospital_with_three_peers_counts_once() -> None:
+    """Of four organisations three are needed, and the hospital's only with two of its three peers."""
+    peers = [replace(member(f"peer-{number}"), organisation="hospital") for number in range(3)]
+    others = [member(f"peer-{number}") for number in range(3, 6)]
+    roster = signed_again(admitted(make_roster(0), [*peers, *others], []))
+    votes = [vote_of(f"peer-{number}", epoch=roster.epoch) for number in range(6)]
+    assert verify_certificate(roster, certificate_of(*votes[1:5])) == BLOCK
+    assert verify_certificate(roster, certificate_of(*votes[3:])) == BLOCK
+    with pytest.raises(VerificationError, match=r"^2 of 4 have voted, 3 are needed$"):
+        verify_certificate(roster, certificate_of(*votes[:4]))
+    reason = r"^2 of 4 have voted, 3 are needed; 1 of \(peer-0, peer-1, peer-2\) have voted, 2 are needed$"
+    with pytest.raises(VerificationError, match=reason):
+        verify_certificate(roster, certificate_of(*votes[2:5]))
 
 
 CLAIMS: Mapping[int, Any] = {1: "peer-0", 2: BLOCK.chain, 6: VOTED_S}

@@ -3,14 +3,12 @@ from dataclasses import replace
 
 import cbor2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from gateway.ledger import roster as rosters
-from gateway.model import Member, Roster
-from tests.builders import CHAIN, GATEWAY, key_of, make_roster, member, signed_again
+from gateway.model import NOBODY, Member, Policy, Roster
+from tests.builders import CHAIN, GATEWAY, flat, key_of, make_roster, member, signed_again
 
 ROSTER = make_roster()
 
@@ -31,29 +29,8 @@ def with_administrators(*names: str) -> Roster:
     return replace(ROSTER, administrators=administrators, ledger=rosters.ledger_name(administrators))
 
 
-@pytest.mark.parametrize(("peers", "quorum"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (6, 5), (7, 5), (10, 7)])
-def test_the_quorum_is_two_thirds_and_one(peers: int, quorum: int) -> None:
-    """floor(2n / 3) + 1."""
-    assert rosters.default_quorum(peers) == quorum
-
-
-@given(st.integers(1, 1000))
-def test_with_the_default_quorum_a_third_less_one_may_fail_in_either_way(peers: int) -> None:
-    """Dishonest or silent, f = floor((n - 1) / 3) peers are borne, and any two quorums share an honest one."""
-    quorum, faulty = rosters.default_quorum(peers), (peers - 1) // 3
-    lying, silent = rosters.tolerated_faults(peers, quorum)
-    assert lying >= faulty
-    assert silent >= faulty
-    assert 2 * quorum - peers > faulty
-
-
-def test_a_quorum_of_half_bears_no_lie() -> None:
-    """Where quorums need not meet, no dishonest peer is borne, and the number is never negative."""
-    assert rosters.tolerated_faults(4, 2) == (0, 2)
-
-
 def test_a_signed_roster_opens_as_it_was() -> None:
-    """Members, epoch and quorum survive, the file's bytes are kept with them."""
+    """Members, epoch and policy survive, the file's bytes are kept with them."""
     assert rosters.open_roster(ROSTER.signed) == ROSTER
     assert rosters.open_roster(ROSTER.signed).signed == ROSTER.signed
 
@@ -131,6 +108,12 @@ def renamed(roster: Roster) -> Roster:
     return replace(roster, ledger="0123456789abcdef")
 
 
+def hospital_by(threshold: int) -> Policy:
+    """Give the policy by which a hospital speaks with so many of its three peers, and is needed with peer-3."""
+    hospital = Policy(threshold=threshold, of=("peer-0", "peer-1", "peer-2"))
+    return Policy(threshold=2, of=(hospital, "peer-3")) if threshold > 1 else Policy(threshold=1, of=(hospital,))
+
+
 UNSOUND: list[tuple[str, Callable[[Roster], Roster]]] = [
     ("fingerprint", renamed),
     ("fingerprint", lambda roster: replace(renamed(roster), version=2)),
@@ -142,9 +125,14 @@ UNSOUND: list[tuple[str, Callable[[Roster], Roster]]] = [
     ("a gateway stands twice", lambda roster: replace(roster, gateways=(*roster.gateways, member(GATEWAY, "c2")))),
     ("a chain of its own", lambda roster: replace(roster, gateways=(*roster.gateways, member("g2", CHAIN)))),
     ("a chain of its own", lambda roster: replace(roster, gateways=(member("g2"),))),
-    ("a quorum of 2 cannot be right for 4", lambda roster: replace(roster, quorum=2)),
-    ("a quorum of 0 cannot be right for 4", lambda roster: replace(roster, quorum=0)),
-    ("a quorum of 5 cannot be right for 4", lambda roster: replace(roster, quorum=5)),
+    ("two quorums of the policy 2 of peer-0, ", lambda roster: replace(roster, policy=flat(2, roster.peers))),
+    ("need not share a peer", lambda roster: replace(roster, policy=hospital_by(1))),
+    ("0 of 4 is no policy", lambda roster: replace(roster, policy=flat(0, roster.peers))),
+    ("5 of 4 is no policy", lambda roster: replace(roster, policy=flat(5, roster.peers))),
+    ("stands twice in the policy", lambda roster: replace(roster, policy=flat(3, roster.peers + roster.peers[:1]))),
+    ("names lab: no peer", lambda roster: replace(roster, policy=flat(4, (*roster.peers, member("lab"))))),
+    ("names peer-3: no peer", lambda roster: replace(roster, peers=roster.peers[:3])),
+    ("peers and no policy", lambda roster: replace(roster, policy=NOBODY)),
     ("cannot be a name", lambda roster: replace(roster, peers=(*roster.peers[:3], member("a/b")))),
     ("cannot be a name", lambda roster: replace(roster, gateways=(member("g2", "+"),))),
     ("cannot be a name", lambda roster: replace(roster, gateways=(member("\x1b[31m", "c2"),))),
@@ -161,12 +149,19 @@ def test_an_unsound_roster_is_refused_though_signed(reason: str, change: Callabl
 @pytest.mark.parametrize("quorum", [3, 4])
 def test_any_quorum_that_has_to_meet_is_allowed(quorum: int) -> None:
     """More than half of the peers and no more than all."""
-    assert signed_again(replace(ROSTER, quorum=quorum)).quorum == quorum
+    policy = flat(quorum, ROSTER.peers)
+    assert signed_again(replace(ROSTER, policy=policy)).policy == policy
+
+
+def test_groups_in_a_policy_survive() -> None:
+    """What the administrators signed is what is read, groups and all."""
+    policy = hospital_by(2)
+    assert signed_again(replace(ROSTER, policy=policy)).policy == policy
 
 
 def test_a_ledger_begins_without_members() -> None:
     """A new ledger has its administrators and nobody else yet."""
-    assert signed_again(replace(ROSTER, quorum=0, peers=(), gateways=())).peers == ()
+    assert signed_again(replace(ROSTER, policy=NOBODY, peers=(), gateways=())).peers == ()
 
 
 def test_members_are_found_by_name_and_chain() -> None:
@@ -179,17 +174,17 @@ def test_members_are_found_by_name_and_chain() -> None:
         rosters.gateway_of_chain(ROSTER, "other")
 
 
-def test_new_peers_begin_an_epoch_and_set_the_quorum() -> None:
-    """Votes of before are of an older epoch, and the quorum is that of all peers together."""
+def test_new_peers_begin_an_epoch_and_set_the_policy() -> None:
+    """Votes of before are of an older epoch, and the policy is that of all peers together."""
     newcomers: list[Member] = [member("peer-4"), member("peer-5"), member("peer-6")]
     after = signed_again(rosters.admitted(ROSTER, newcomers, []))
-    assert (after.version, after.epoch, after.quorum) == (2, 2, 5)
+    assert (after.version, after.epoch, after.policy) == (2, 2, flat(5, after.peers))
     assert after.peers == (*ROSTER.peers, *newcomers)
 
 
-def test_new_gateways_leave_epoch_and_quorum() -> None:
+def test_new_gateways_leave_epoch_and_policy() -> None:
     """A gateway that joins changes nothing for the others' votes."""
     newcomer = member("ward-4", "ward-4.00000000")
     after = signed_again(rosters.admitted(ROSTER, [], [newcomer]))
-    assert (after.version, after.epoch, after.quorum) == (2, ROSTER.epoch, ROSTER.quorum)
+    assert (after.version, after.epoch, after.policy) == (2, ROSTER.epoch, ROSTER.policy)
     assert after.gateways == (*ROSTER.gateways, newcomer)

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway import canonical, cbor, merkle, signing
 from gateway.errors import VerificationError
+from gateway.ledger.policy import is_met
 from gateway.ledger.quorum import verify_block_vote
 from gateway.ledger.voting import (
     Accepted,
@@ -189,7 +190,7 @@ class FourPeers(Gateway):
     def __init__(self) -> None:
         super().__init__()
         self.honest = [Voter() for _ in range(3)]
-        self.votes: dict[tuple[int, bytes], set[int]] = {}
+        self.votes: dict[tuple[int, bytes], set[str]] = {}
 
     @precondition(lambda self: self.signed)
     @rule(who=st.integers(0, 2), picks=st.lists(PICKS, min_size=1, max_size=6))
@@ -202,12 +203,12 @@ class FourPeers(Gateway):
             except VerificationError:
                 continue
             if isinstance(verdict, Accepted | Repeated):
-                self.votes.setdefault((proposal.block.height, proposal.block.root), {3}).add(who)
+                self.votes.setdefault((proposal.block.height, proposal.block.root), {"peer-3"}).add(f"peer-{who}")
 
     @invariant()
     def no_two_certificates_conflict(self) -> None:
         """Check that at each height no more than one block has a quorum."""
-        certified = [place for place, voters in self.votes.items() if len(voters) >= ROSTER.quorum]
+        certified = [place for place, voters in self.votes.items() if is_met(ROSTER.policy, voters)]
         assert len({height for height, _ in certified}) == len(certified)
 
 

@@ -31,6 +31,7 @@ from gateway.ledger.checkpoint import (
     verify_checkpoint,
     verify_known,
 )
+from gateway.ledger.policy import describe
 from gateway.ledger.quorum import read_vote
 from gateway.ledger.roster import gateway_of_chain, open_roster
 from gateway.ledger.voting import open_proposal
@@ -269,6 +270,7 @@ def _signers_facts(signers: Signers, roster: Roster) -> Sequence[tuple[str, obje
         ("root", head.root.hex()),
         ("signed by", f"gateway {signers.gateway.id}"),
         *[("cosigned by", f"{peer}, {moment(at * 1000)}") for peer, at in sorted(signers.cosigned_s.items())],
-        ("quorum", f"{count} of {len(roster.peers)} peers, {roster.quorum} needed, epoch {roster.epoch}"),
+        ("quorum", f"{count} of {len(roster.peers)} peers, epoch {roster.epoch}"),
+        ("needed", describe(roster.policy)),
         *([("ignored", f"{signers.unknown} by keys that are not on the roster")] if signers.unknown else []),
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gateway import signing
+from gateway import canonical, signing
 from gateway.cli import cards, setup
 from gateway.cli.ledger import load_roster
 from gateway.cli.output import as_json_option, gateway_state_option, show_facts, show_json, show_table, values
@@ -15,6 +15,7 @@ from gateway.decode import DECODERS
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import clock, control, folder, keyring, logs
 from gateway.io.profiles import load_profiles
+from gateway.ledger.policy import describe
 from gateway.model import Member
 from gateway.profile import Profile
 
@@ -111,7 +112,8 @@ def status(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
             ("broker", found["broker"]),
             ("readings", f"{found['readings']} taken, {found['unsealed']} leaves not sealed yet"),
             ("blocks", f"{found['blocks']} sealed, {found['certified_blocks']} certified"),
-            ("peers", f"{_voters(found)}, quorum {found['quorum']}"),
+            ("peers", _voters(found)),
+            ("quorum", describe(canonical.read_policy(found["policy"]))),
         ]
     )
     click.echo()

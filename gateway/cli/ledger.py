@@ -1,19 +1,24 @@
 """`iomt ledger`: who belongs. The administrator's key signs the roster; peers and gateways are admitted by card."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from gateway import signing
+from gateway import canonical, signing
 from gateway.cli import cards
 from gateway.cli.checkpoint import checkpoint
 from gateway.cli.output import as_json_option, show_facts, show_json, show_table, state_option
 from gateway.errors import ConfigError
 from gateway.io import folder, keyring
-from gateway.ledger.roster import admitted, ledger_name, open_roster, sign_roster, tolerated_faults
-from gateway.model import Member, Roster
+from gateway.ledger.policy import describe, faults, smallest
+from gateway.ledger.roster import admitted, ledger_name, open_roster, sign_roster
+from gateway.model import NOBODY, Member, Roster
 
 ROSTER = "roster.cose"
+FEWEST = 4
+"""Organisations that bear a dishonest one: 3f + 1."""
+
 ledger_state_option = state_option("/var/lib/iomt/ledger")
 
 
@@ -41,7 +46,7 @@ def create(state: Path, name: str, as_json: bool) -> None:  # noqa: FBT001 - cli
         ledger=ledger_name([member]),
         version=1,
         epoch=0,
-        quorum=0,
+        policy=NOBODY,
         administrators=(member,),
         peers=(),
         gateways=(),
@@ -57,8 +62,9 @@ def create(state: Path, name: str, as_json: bool) -> None:  # noqa: FBT001 - cli
 def admit(state: Path, card: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Admit peers and gateways by their cards, and sign the next version of the roster.
 
-    New peers begin a new epoch, and the quorum becomes floor(2n / 3) + 1. Compare the key on each card with its
-    owner before you admit it: that is what the ledger rests on.
+    New peers begin a new epoch, and set the policy: of n organisations floor(2n / 3) + 1 are needed, each by its
+    one peer or by more than half of its peers. Compare the key on each card with its owner before you admit it, and
+    whose peer it is: that is what the ledger rests on.
     """
     roster = open_roster(folder.read_bytes(state / ROSTER))
     admitted_cards = [cards.read_card(path) for path in card]
@@ -75,7 +81,7 @@ def admit(state: Path, card: tuple[Path, ...], as_json: bool) -> None:  # noqa: 
 @click.option("--roster", type=click.Path(dir_okay=False, path_type=Path), help="A roster file, instead of --state.")
 @as_json_option
 def show(state: Path, roster: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
-    """Check a roster's signatures and show who belongs, the epoch and the quorum."""
+    """Check a roster's signatures and show who belongs, the epoch and the policy."""
     path = roster or state / ROSTER
     _show(open_roster(folder.read_bytes(path)), path, as_json=as_json)
 
@@ -85,16 +91,21 @@ def _administrator_key(master: bytes, name: str) -> signing.Key:
 
 
 def _show(roster: Roster, path: Path, *, as_json: bool) -> None:
+    record = roster_record(roster)
+    organisations, dishonest, silent = record["n"], record["f_safety"], record["f_liveness"]
+    if roster.peers and not min(dishonest, silent):
+        click.echo(f"warning: {_too_few(organisations)}", err=True)
     if as_json:
-        show_json(roster_record(roster))
+        show_json(record)
         return
-    lying, silent = tolerated_faults(len(roster.peers), roster.quorum)
     show_facts(
         [
             ("roster", path),
             ("ledger", roster.ledger),
             ("version", f"{roster.version}, epoch {roster.epoch}"),
-            ("quorum", f"{roster.quorum} of {len(roster.peers)} peers: bears {lying} lying, {silent} silent"),
+            ("policy", describe(roster.policy)),
+            ("peers", f"{len(roster.peers)}, organisations: {organisations}, a quorum: {record['quorum']} or more"),
+            ("bears", f"{dishonest} dishonest (safety), {silent} silent (liveness)"),
         ]
     )
     members = [
@@ -107,16 +118,28 @@ def _show(roster: Roster, path: Path, *, as_json: bool) -> None:
     show_table(("role", "id", "organisation", "public key (first half)"), rows)
 
 
-def roster_record(roster: Roster) -> dict[str, object]:
-    """Give a roster as JSON shows it."""
-    lying, silent = tolerated_faults(len(roster.peers), roster.quorum)
+def _too_few(organisations: int) -> str:
+    if organisations == FEWEST - 1:
+        return f"{organisations} organisations bear no dishonest one: a fourth makes it one"
+    if organisations < FEWEST:
+        return (
+            f"{organisations} organisation{'s bear' if organisations > 1 else ' bears'} no dishonest one: four bear one"
+        )
+    return f"{organisations} organisations bear no dishonest one by this policy"
+
+
+def roster_record(roster: Roster) -> dict[str, Any]:
+    """Give a roster as JSON shows it: n organisations, and how many of them may be dishonest, or silent."""
+    dishonest, silent = faults(roster.policy, roster.peers)
     return {
         "ledger": roster.ledger,
         "version": roster.version,
         "epoch": roster.epoch,
-        "quorum": roster.quorum,
-        "bears_lying": lying,
-        "bears_silent": silent,
+        "policy": canonical.policy_items(roster.policy),
+        "quorum": smallest(roster.policy),
+        "n": len({member.organisation for member in roster.peers}),
+        "f_safety": dishonest,
+        "f_liveness": silent,
         "administrators": [cards.member_record(member) for member in roster.administrators],
         "peers": [cards.member_record(member) for member in roster.peers],
         "gateways": [cards.member_record(member) for member in roster.gateways],

@@ -23,6 +23,7 @@ from gateway.errors import ConfigError, VerificationError
 from gateway.export import transparent_reading
 from gateway.io import folder
 from gateway.io.store.readings import DAMAGED_KEPT, FILE, DamagedFrame, ReadingStore, StoredLeaf, payload_of
+from gateway.ledger.policy import describe, is_met
 from gateway.ledger.receipt import Proven, verify_transparent
 from gateway.model import Reading, Roster
 from gateway.records import device_record, event_record, reading_record
@@ -143,7 +144,6 @@ def proven_record(proven: Proven) -> dict[str, Any]:
 def _proven_facts(proven: Proven, roster: Roster) -> list[tuple[str, object]]:
     record, position, device = proven_record(proven), proven.position, proven.device
     entry = record["entry"]
-    voted_ms = sorted(vote.voted_ms for vote in proven.votes)
     shown = values(entry["measurements"]) if "measurements" in entry else entry["kind"]
     return [
         ("verified", f"{'reading' if device else 'event'} {entry['sequence']}"),
@@ -155,9 +155,19 @@ def _proven_facts(proven: Proven, roster: Roster) -> list[tuple[str, object]]:
             "block",
             f"{position.height} of {position.chain}: leaf {position.index} in [{position.start}, {position.size})",
         ),
-        ("signed by", f"{', '.join(vote.peer for vote in proven.votes)}, by {moment(voted_ms[roster.quorum - 1])}"),
-        ("quorum", f"{len(proven.votes)} of {len(roster.peers)} peers, {roster.quorum} needed, epoch {roster.epoch}"),
+        ("signed by", f"{', '.join(vote.peer for vote in proven.votes)}, by {moment(_final_ms(proven, roster))}"),
+        ("quorum", f"{len(proven.votes)} of {len(roster.peers)} peers, epoch {roster.epoch}"),
+        ("needed", describe(roster.policy)),
     ]
+
+
+def _final_ms(proven: Proven, roster: Roster) -> int:
+    """Give when the votes met the policy, by the times that they state."""
+    return min(
+        last.voted_ms
+        for last in proven.votes
+        if is_met(roster.policy, [vote.peer for vote in proven.votes if vote.voted_ms <= last.voted_ms])
+    )
 
 
 def _leaf_record(store: ReadingStore, leaf: StoredLeaf) -> dict[str, Any]:

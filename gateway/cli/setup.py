@@ -21,7 +21,7 @@ def member_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--id", "name", required=True, help="Its name: in topics and on the roster."),
-            click.option("--organisation", default="", help="Whose it is, for people to read."),
+            click.option("--organisation", default="", help="Whose it is; its peers count as one. Default: the name."),
             click.option("--broker", required=True, help="mqtt://host:port or mqtts://host:port."),
             click.option("--roster", required=True, type=_FILE, help="Where the ledger's roster is or will be."),
             click.option("--ca", type=_FILE, help="With mqtts: the broker's CA (PEM)."),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gateway import canonical, merkle, signing
 from gateway.errors import VerificationError
+from gateway.ledger.policy import is_met
 from gateway.ledger.quorum import verify_block_vote
 from gateway.ledger.roster import peer
 from gateway.ledger.voting import Tip, open_proposal
@@ -87,7 +88,7 @@ class Anchor:
         ballot = self._ballots[height]
         vote = verify_block_vote(self._roster, ballot.block, signed)
         ballot.votes[vote.peer] = signed
-        if len(ballot.votes) < self._roster.quorum:
+        if not is_met(self._roster.policy, ballot.votes):
             return None
         del self._ballots[height]
         peers = tuple(sorted(ballot.votes))
@@ -123,7 +124,7 @@ class TipPoll:
     @property
     def answered(self) -> bool:
         """Whether so many peers have answered that any certificate is known to one of them."""
-        return len(self._answered) >= self._roster.quorum
+        return is_met(self._roster.policy, self._answered)
 
     def answer(self, signed: bytes, proposal: bytes) -> None:
         """Count a peer's answer; one to an earlier question, such as the broker keeps, is passed over.

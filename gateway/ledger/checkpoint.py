@@ -33,6 +33,7 @@ from nacl.exceptions import BadSignatureError
 
 from gateway import signing
 from gateway.errors import VerificationError
+from gateway.ledger.policy import require
 from gateway.ledger.roster import gateway_of_chain
 from gateway.model import Member, Roster
 
@@ -252,10 +253,7 @@ def verify_checkpoint(roster: Roster, data: bytes) -> Signers:
     signers = verify_known(roster, parse_note(data))
     if not signers.by_gateway:
         raise VerificationError(f"the signature of gateway {signers.gateway.id} is missing")
-    if len(signers.cosigned_s) < max(roster.quorum, 1):
-        found = f" ({', '.join(sorted(signers.cosigned_s))})" if signers.cosigned_s else ""
-        count = f"{len(signers.cosigned_s)} of {len(roster.peers)} peers cosigned{found}"
-        raise VerificationError(f"{count}, the quorum is {roster.quorum}")
+    require(roster.policy, signers.cosigned_s, "cosigned")
     return signers
 
 

@@ -1,9 +1,10 @@
-"""What makes a block final: votes of a quorum of the roster's peers over the same root at the same position."""
+"""What makes a block final: votes that meet the roster's policy over the same root at the same position."""
 
 from collections.abc import Iterable
 
 from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
+from gateway.ledger import policy
 from gateway.ledger.roster import peer
 from gateway.ledger.voting import open_proposal
 from gateway.model import Block, Certificate, Roster, Vote
@@ -74,7 +75,7 @@ def verify_block_vote(roster: Roster, block: Block, signed: bytes) -> Vote:
 def verify_certificate(roster: Roster, certificate: Certificate) -> Block:
     """Check a certificate and give its block.
 
-    Raises: VerificationError if the proposal or a vote is bad, or the votes are below the quorum.
+    Raises: VerificationError if the proposal or a vote is bad, or the votes do not meet the policy.
     """
     block = open_proposal(roster, certificate.proposal)
     require_quorum(roster, [verify_block_vote(roster, block, signed).peer for signed in certificate.votes])
@@ -84,10 +85,9 @@ def verify_certificate(roster: Roster, certificate: Certificate) -> Block:
 def require_quorum(roster: Roster, peers: Iterable[str]) -> None:
     """Check that these voters are distinct and enough.
 
-    Raises: VerificationError if a peer voted twice or the quorum is not reached.
+    Raises: VerificationError if a peer voted twice or the policy is not met.
     """
     names = list(peers)
     if len(set(names)) != len(names):
         raise VerificationError("a peer's vote is counted twice")
-    if not names or len(names) < roster.quorum:
-        raise VerificationError(f"{len(names)} of {len(roster.peers)} peers voted, the quorum is {roster.quorum}")
+    policy.require(roster.policy, names)

@@ -3,8 +3,7 @@
     [ << roster >>, [ + COSE_Sign1 of an administrator over the roster, payload detached ] ]
 
 Every administrator on the roster signs it. The ledger's name is the fingerprint of its administrators' keys, so a
-roster of the same name is theirs. n peers bear f = floor((n - 1) / 3) dishonest ones with a quorum of
-floor(2n / 3) + 1: any two quorums share an honest peer.
+roster of the same name is theirs. Its policy says whose votes make a block final (`ledger.policy`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,18 +11,9 @@ from dataclasses import replace
 
 from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
-from gateway.model import Member, Roster
+from gateway.ledger.policy import default_policy, describe, faults
+from gateway.model import NOBODY, Member, Roster
 from gateway.toml import is_name
-
-
-def default_quorum(peers: int) -> int:
-    """Give floor(2n / 3) + 1."""
-    return 2 * peers // 3 + 1
-
-
-def tolerated_faults(peers: int, quorum: int) -> tuple[int, int]:
-    """Give how many dishonest peers leave one history (safety), and how many silent ones let it go on (liveness)."""
-    return max(2 * quorum - peers - 1, 0), peers - quorum
 
 
 def ledger_name(administrators: Iterable[Member]) -> str:
@@ -36,6 +26,7 @@ def sign_roster(roster: Roster, keys: Sequence[signing.Key]) -> bytes:
 
     Raises: VerificationError if the roster is not sound or a key is not an administrator's.
     """
+    _check_members(roster)  # here, too: a member that stands twice also does so in the policy, and the cause is named
     payload = canonical.encode_roster(roster)
     signatures = []
     for key in keys:
@@ -67,7 +58,8 @@ def open_roster(data: bytes) -> Roster:
         missing.discard(administrator.id)
     if missing:
         raise VerificationError(f"the roster lacks the signature of {', '.join(sorted(missing))}")
-    _check_sound(roster)
+    _check_members(roster)
+    _check_policy(roster)
     return replace(roster, signed=data)
 
 
@@ -91,21 +83,20 @@ def gateway_of_chain(roster: Roster, chain: str) -> Member:
 
 
 def admitted(roster: Roster, peers: Sequence[Member], gateways: Sequence[Member]) -> Roster:
-    """Give the next version of the roster with these members added; new peers begin a new epoch and set the quorum."""
+    """Give the next version of the roster with these members added; new peers begin a new epoch and set the policy."""
     epoch = roster.epoch + bool(peers)
     everyone = (*roster.peers, *peers)
-    quorum = default_quorum(len(everyone)) if peers else roster.quorum
     return replace(
         roster,
         version=roster.version + 1,
         epoch=epoch,
-        quorum=quorum,
+        policy=default_policy(everyone) if peers else roster.policy,
         peers=everyone,
         gateways=(*roster.gateways, *gateways),
     )
 
 
-def _check_sound(roster: Roster) -> None:
+def _check_members(roster: Roster) -> None:
     if not roster.administrators:
         raise VerificationError("the roster has no administrator")
     if roster.ledger != ledger_name(roster.administrators):
@@ -120,8 +111,16 @@ def _check_sound(roster: Roster) -> None:
     for name in (*chains, *[member.id for member in (*roster.peers, *roster.gateways, *roster.administrators)]):
         if not is_name(name):
             raise VerificationError(f"{name!r} on the roster cannot be a name")
-    if roster.peers and not len(roster.peers) < 2 * roster.quorum <= 2 * len(roster.peers):
-        raise VerificationError(f"a quorum of {roster.quorum} cannot be right for {len(roster.peers)} peers")
+
+
+def _check_policy(roster: Roster) -> None:
+    unknown = set(roster.policy.peers) - {member.id for member in roster.peers}
+    if unknown:
+        raise VerificationError(f"the policy names {', '.join(sorted(unknown))}: no peer on the roster")
+    if roster.peers and roster.policy == NOBODY:
+        raise VerificationError("the roster has peers and no policy")
+    if roster.peers and faults(roster.policy, roster.peers)[0] < 0:
+        raise VerificationError(f"two quorums of the policy {describe(roster.policy)} need not share a peer")
 
 
 def _named(members: Sequence[Member], name: str, what: str) -> Member:
