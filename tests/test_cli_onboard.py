@@ -18,11 +18,12 @@ from firmware_stubs.bluez import Bluez
 from firmware_stubs.bthome import Object, bthome_logger, seal_bthome
 from firmware_stubs.bus import PrivateBus
 from firmware_stubs.device import Device
+from firmware_stubs.line import Line
 from firmware_stubs.peripheral import Peripheral, uuid_of
 from firmware_stubs.physiology import wearer
 from firmware_stubs.sensors import SENSORS, heart_rate_monitor, wear
 from gateway.cli.main import iomt
-from gateway.errors import VerificationError
+from gateway.errors import Unavailable, VerificationError
 from gateway.io import keyring
 from tests.processes import type_iomt
 from tests.states import init_gateway
@@ -203,3 +204,27 @@ def test_encrypted_advertisements_are_opened_with_their_key(radio: Thread, state
     kept = state / keyring.BIND_KEYS / "fridge-1.key"
     assert (kept.read_bytes(), stat.S_IMODE(kept.stat().st_mode)) == (BIND_KEY, 0o600)
     assert BIND_KEY not in (state / "readings.db").read_bytes()
+
+
+def test_what_is_enrolled_is_not_offered_again(radio: Thread, state: Path) -> None:
+    """Looking around finds what is new; a second sensor of the kind is then the only one."""
+    radio.add(heart_rate_monitor(ADDRESS), "heart_rate")
+    options = ("--state", str(state), "--seconds", "1", "--yes", "--json", "--profile", "heart-rate-strap")
+    first = json.loads(type_iomt("device", "add", *options).splitlines()[-1])  # behind what the radio logs
+    assert first["address"] == ADDRESS
+    with pytest.raises(Unavailable, match=r"a new sensor of a known kind was not found in 1 s"):
+        type_iomt("device", "add", *options)
+    other = ADDRESS.replace("01", "02")
+    radio.add(heart_rate_monitor(other), "heart_rate")
+    assert json.loads(type_iomt("device", "add", *options).splitlines()[-1])["address"] == other
+
+
+def test_port_that_is_found_is_enrolled_by_its_whole_path(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway runs in another folder than the person who named the ports from theirs."""
+    monkeypatch.chdir(state.parent)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/none")
+    (state.parent / "ports").mkdir()
+    with Line(state.parent / "ports", "usb-Nonin-if00") as line:
+        options = ("--ports", "ports", "--seconds", "1", "--yes", "--json", "--no-reading")
+        enrolled = json.loads(type_iomt("device", "add", "--state", str(state), *options))
+        assert enrolled["address"] == str(line.path.absolute())

@@ -63,7 +63,7 @@ def test_sensors_are_simulated_as_it_says(tmp_path: Path) -> None:
     process.stdout.close()
     assert process.wait(LIMIT_S) == 0
     assert sum("heart-rate-strap" in line for line in told) == 5
-    assert sum("usb-Simulated_nonin" in line for line in told) == 5
+    assert sum("usb-Nonin_nonin" in line for line in told) == 5
 
 
 def test_its_certificates_are_what_strict_clients_take(tmp_path: Path) -> None:

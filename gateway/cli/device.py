@@ -7,8 +7,7 @@ import click
 from gateway.cli.gateway import known_profiles
 from gateway.cli.onboard import add
 from gateway.cli.output import as_json_option, gateway_state_option, show_facts, show_json, show_table
-from gateway.cli.reading import open_store
-from gateway.devices import Device, fold
+from gateway.cli.reading import enrolled
 from gateway.errors import ConfigError
 from gateway.profile import Line, Profile
 from gateway.records import device_record
@@ -65,14 +64,6 @@ def profiles_(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's fla
         return
     rows = [(profile.name, profile.transport, profile.decoder, profile.title) for profile in found.values()]
     show_table(("profile", "link", "decoder", "title"), rows)
-
-
-def enrolled(state: Path) -> dict[str, Device]:
-    """Give the devices that are enrolled, by id; raises ConfigError if nothing was ever kept here."""
-    store = open_store(state)
-    devices = fold(event for _, event in store.events())
-    store.close()
-    return devices
 
 
 def _profile_record(profile: Profile) -> dict[str, object]:

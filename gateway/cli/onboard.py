@@ -21,6 +21,7 @@ from gateway.cli.output import (
     show_table,
     values,
 )
+from gateway.cli.reading import enrolled
 from gateway.config import GatewayConfig
 from gateway.devices import Device, Known
 from gateway.errors import ConfigError, Unavailable
@@ -79,7 +80,9 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
         cards.checked_name(name)
     asking = not (yes or as_json)
     if address is None or profile_name is None:
-        address, profile_name = _choose(config, profiles, address, profile_name, seconds, ports, asking=asking)
+        found = _look(config, profiles, seconds, str(Path(ports).absolute()))
+        new = [candidate for candidate in found if candidate.address not in _enrolled_addresses(state)]
+        address, profile_name = _choose(new, address, profile_name, seconds, asking=asking)
     profile = _profile(profiles, profile_name)
     bind_key = None if bind_key_file is None else _hexadecimal(folder.read_text(bind_key_file), str(bind_key_file))
     known = Known(sensor_key=_sensor_key(profile, sensor_key, asking=asking), bond=_bond(config, profile, address))
@@ -108,18 +111,14 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
         )
 
 
+def _enrolled_addresses(state: Path) -> set[str]:
+    return {device.address for device in enrolled(state).values()} if (state / FILE).exists() else set()
+
+
 def _choose(
-    config: GatewayConfig,
-    profiles: dict[str, Profile],
-    address: str | None,
-    profile_name: str | None,
-    seconds: float,
-    ports: str,
-    *,
-    asking: bool,
+    candidates: list[Candidate], address: str | None, profile_name: str | None, seconds: float, *, asking: bool
 ) -> tuple[str, str]:
-    """Look what is near, and let the person choose what the options leave open."""
-    candidates = _look(config, profiles, seconds, ports)
+    """Let the person choose, of what is near, what the options leave open."""
     if address is not None:
         candidates = [candidate for candidate in candidates if candidate.address.lower() == address.lower()]
     elif profile_name is not None:
@@ -127,7 +126,7 @@ def _choose(
     else:
         candidates = [candidate for candidate in candidates if candidate.profiles]
     if not candidates:
-        what = address or "a sensor of a known kind"
+        what = address or "a new sensor of a known kind"
         raise Unavailable(f"{what} was not found in {seconds:g} s; is it on, near and not connected?")
     chosen = candidates[0]
     if asking and len(candidates) > 1:

@@ -84,8 +84,10 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 def show_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one a line, control characters shown."""
-    for name, value in facts:
-        click.echo(f"{name:<11} {printable(str(value))}")
+    shown = list(facts)
+    width = max([11, *(len(name) for name, _ in shown)])
+    for name, value in shown:
+        click.echo(f"{name:<{width}} {printable(str(value))}")
 
 
 def printable(text: str) -> str:

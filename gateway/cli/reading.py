@@ -19,6 +19,7 @@ from gateway.cli.output import (
     show_table,
     values,
 )
+from gateway.devices import Device, fold
 from gateway.errors import ConfigError, VerificationError
 from gateway.export import transparent_reading
 from gateway.io import folder
@@ -126,6 +127,14 @@ def open_store(state: Path) -> ReadingStore:
     if not path.exists():
         raise ConfigError(f"{path}: nothing was kept here yet; iomt run starts it")
     return ReadingStore(str(path), read_only=True)
+
+
+def enrolled(state: Path) -> dict[str, Device]:
+    """Give the devices that are enrolled, by id; raises ConfigError if nothing was ever kept here."""
+    store = open_store(state)
+    devices = fold(event for _, event in store.events())
+    store.close()
+    return devices
 
 
 def proven_record(proven: Proven) -> dict[str, Any]:

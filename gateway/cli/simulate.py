@@ -13,9 +13,9 @@ import click
 
 from gateway.cli.demo_processes import Processes
 from gateway.cli.demo_site import type_in
-from gateway.cli.device import enrolled
 from gateway.cli.gateway import known_profiles
 from gateway.cli.output import as_json_option, show_json, show_table
+from gateway.cli.reading import enrolled
 from gateway.decode import DECODERS
 from gateway.errors import ConfigError
 from gateway.io.profiles import load_profiles
@@ -119,9 +119,15 @@ def _name_sensors(devices: int, profiles: list[Profile], person: str | None, por
             number = len(sensors) + 1
             address = f"C0:FF:EE:00:{number >> 8:02X}:{number & 0xFF:02X}"
             if profile.transport is Transport.SERIAL:
-                address = str(ports / f"usb-Simulated_{profile.name}_{number:04d}-if00")
+                address = str(ports / _port_name(profile, number))
             sensors.append(Simulated(address, profile, next(people)))
     return sensors
+
+
+def _port_name(profile: Profile, number: int) -> str:
+    """Give a name by which the profile recognises the port, where it knows one."""
+    stem = profile.names[0].partition("*")[0] if profile.names else "usb-Simulated"
+    return f"{stem}_{profile.name}_{number:04d}-if00"
 
 
 def _start(processes: Processes, place: Path, sensors: list[Simulated], speed: float) -> str | None:
