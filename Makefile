@@ -2,12 +2,13 @@
 # Each sets up what it needs on first use: a virtual environment in .venv, and Debian packages where they are missing.
 # make model checks the rule of the ledger in every state that a model of it can reach.
 # make fuzz SECONDS=60 tries bytes of chance on everything that reads bytes from outside.
+# make simulate SEEDS=10000 runs so many simulated ledgers, with all that can befall one, and checks what they promise.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench fuzz model format clean
+.PHONY: demo test lint bench fuzz model simulate format clean
 
 demo: .venv/.demo
 	@./systemd/debian-packages dbus-daemon
@@ -33,6 +34,9 @@ fuzz: .venv/.fuzz
 model: .venv/.dev
 	@./systemd/debian-packages cc spin
 	@$(BIN)/python -m tests.model $(ARGS)
+
+simulate: .venv/.dev
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),300) --processes 2 $(ARGS)
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
