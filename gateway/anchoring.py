@@ -148,6 +148,8 @@ class Anchoring:
         block = open_proposal(self._roster, signed)
         if block.chain != self._chain:
             raise VerificationError(f"not of chain {self._chain}")
+        if self._poll is not None:
+            self._poll.show(block)
         if not self.may_seal:
             self.lost.append(Proposal(block=block, signed=signed, hashes=hashes))
             self._wake()

@@ -126,6 +126,10 @@ class TipPoll:
         """Whether so many peers have answered that any certificate is known to one of them."""
         return is_met(self._roster.policy, self._answered)
 
+    def show(self, block: Block) -> None:
+        """Take note of a block that carries this gateway's own signature: whoever shows it, it is not signed again."""
+        self.next_height = max(self.next_height, block.height + 1)
+
     def answer(self, signed: bytes, proposal: bytes) -> None:
         """Count a peer's answer; one to an earlier question, such as the broker keeps, is passed over.
 
