@@ -97,14 +97,8 @@ class HonestGateway(Machine):
             self.after(LAST_LEAF_MS, self._measure)
 
     def failed(self, error: StoreError) -> None:
-        """Be found out, unless its chain has two histories.
-
-        Known limitation: with an old disk, a lost block that comes after a quorum has answered, while the ones before
-        it are still taken back, is not waited for. Its height is signed again, and at the lost block behind it, which
-        does not follow, the gateway stops; after a start likewise, if a peer that has it is of the quorum.
-        """
-        fate = self.site.promises.fates[self.chain]
-        if fate.kind in {Fated.HONEST, Fated.RESTORED} and not fate.doubled:
+        """Be found out: whoever is honest, also with an old disk, never finds its own chain in disagreement."""
+        if self.site.promises.fates[self.chain].kind in {Fated.HONEST, Fated.RESTORED}:
             raise Broken(f"the gateway of {self.chain} does not trust its disk: {error}")
 
     @property
