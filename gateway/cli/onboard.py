@@ -21,7 +21,7 @@ from gateway.cli.output import (
     show_table,
     values,
 )
-from gateway.cli.reading import enrolled
+from gateway.cli.reading import enrolled_addresses
 from gateway.config import GatewayConfig
 from gateway.devices import Device, Known
 from gateway.errors import ConfigError, Unavailable
@@ -81,7 +81,8 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
     asking = not (yes or as_json)
     if address is None or profile_name is None:
         found = _look(config, profiles, seconds, str(Path(ports).absolute()))
-        new = [candidate for candidate in found if candidate.address not in _enrolled_addresses(state)]
+        known_here = enrolled_addresses(state)
+        new = [candidate for candidate in found if candidate.address not in known_here]
         address, profile_name = _choose(new, address, profile_name, seconds, asking=asking)
     profile = _profile(profiles, profile_name)
     bind_key = None if bind_key_file is None else _hexadecimal(folder.read_text(bind_key_file), str(bind_key_file))
@@ -99,20 +100,14 @@ def add(  # noqa: PLR0913, PLR0917 - click's options
     name = cards.checked_name(name or _made_name(profile))
     if bind_key is not None:
         keyring.save_bind_key(state, name, bind_key)
-    enrolled = _enrol(state, config, profile, Device(
+    device = _enrol(state, config, profile, Device(
         id=name, profile=profile.name, address=address, public_key=b"", generation=0,
         sensor_key=known.sensor_key, bond=known.bond, information=known.information,
     ), frames)  # fmt: skip
     if as_json:
-        show_json(device_record(enrolled))
+        show_json(device_record(device))
     else:
-        show_facts(
-            [("enrolled", enrolled.id), ("profile", enrolled.profile), ("public key", enrolled.public_key.hex())]
-        )
-
-
-def _enrolled_addresses(state: Path) -> set[str]:
-    return {device.address for device in enrolled(state).values()} if (state / FILE).exists() else set()
+        show_facts([("enrolled", device.id), ("profile", device.profile), ("public key", device.public_key.hex())])
 
 
 def _choose(

@@ -137,6 +137,11 @@ def enrolled(state: Path) -> dict[str, Device]:
     return devices
 
 
+def enrolled_addresses(state: Path) -> set[str]:
+    """Give where the devices that are enrolled are reached; none where nothing was ever kept."""
+    return {device.address for device in enrolled(state).values()} if (state / FILE).exists() else set()
+
+
 def proven_record(proven: Proven) -> dict[str, Any]:
     """Give what a verified file proves, as JSON shows it."""
     entry = proven.entry

@@ -15,11 +15,10 @@ from gateway.cli.demo_processes import Processes
 from gateway.cli.demo_site import type_in
 from gateway.cli.gateway import known_profiles
 from gateway.cli.output import as_json_option, show_json, show_table
-from gateway.cli.reading import enrolled
+from gateway.cli.reading import enrolled_addresses
 from gateway.decode import DECODERS
 from gateway.errors import ConfigError
 from gateway.io.profiles import load_profiles
-from gateway.io.store.readings import FILE
 from gateway.profile import Profile, Transport
 
 PEOPLE = ("rest", "exercise", "fever", "desaturation", "af", "ppg_rest_25s", "ppg_2min", "ppg_long")
@@ -151,7 +150,7 @@ def _onboard(sensors: list[Simulated], state: Path, bus: str | None) -> None:
     """Enrol what is simulated; what is enrolled already stays as it is."""
     if bus is not None:
         os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = bus
-    known = {device.address for device in enrolled(state).values()} if (state / FILE).exists() else set()
+    known = enrolled_addresses(state)
     new = [sensor for sensor in sensors if sensor.address not in known]
     with click.progressbar(new, label="onboarding", file=sys.stderr) as progress:
         for sensor in progress:
