@@ -413,8 +413,10 @@ async def test_attempt_given_up_half_way_is_closed(tmp_path: Path) -> None:
         stopped.wait(LIMIT_S)
         raw.settimeout(LIMIT_S)
         with context.wrap_socket(raw, server_side=True) as shaken:
-            heard = b"".join(iter(lambda: shaken.recv(4096), b""))
-        loop.call_soon_threadsafe(ended.set_result, heard)
+            shaken_hands = shaken.version()
+            while shaken.recv(4096):  # CONNECT, a farewell or both: the thread and the loop race for it
+                pass
+        loop.call_soon_threadsafe(ended.set_result, shaken_hands)
 
     accepted = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -425,9 +427,8 @@ async def test_attempt_given_up_half_way_is_closed(tmp_path: Path) -> None:
             await accepted.wait()
         stopped.set()
         async with asyncio.timeout(LIMIT_S):
-            heard = await ended
+            assert await ended == "TLSv1.3"
         server.join()
-    assert b"MQTT" in heard
 
 
 # -- Mutual TLS
