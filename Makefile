@@ -15,7 +15,7 @@ demo: .venv/.demo
 	@$(BIN)/iomt demo $(ARGS)
 
 test: .venv/.dev
-	@./systemd/debian-packages dbus-daemon mosquitto strace systemd-analyze cc libsodium spin
+	@./systemd/debian-packages dbus-daemon mosquitto postgresql strace systemd-analyze cc libsodium spin
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/.dev

@@ -81,15 +81,12 @@ def clock_details(epoch: Epoch, now: ClockReading, why: str) -> dict[str, int | 
 
 
 def last_epoch(events: Iterable[Event]) -> Epoch | None:
-    """Give the epoch that was last begun in these events.
+    """Give the epoch of the highest number that was begun in these events; of equal ones, the last.
 
-    Raises: VerificationError if that event is incomplete.
+    Raises: VerificationError if an event is incomplete.
     """
-    latest = None
-    for event in events:
-        if event.kind is EventKind.CLOCK:
-            latest = event
-    return None if latest is None else _epoch(latest)
+    epochs = [_epoch(event) for event in events if event.kind is EventKind.CLOCK]
+    return max(reversed(epochs), key=lambda epoch: epoch.number, default=None)
 
 
 def _epoch(event: Event) -> Epoch:

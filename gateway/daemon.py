@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from gateway import canonical
+from gateway import signing
 from gateway.anchoring import Anchoring
 from gateway.config import GatewayConfig
 from gateway.devices import Device
@@ -31,13 +31,17 @@ from gateway.io.store.database import undamaged
 from gateway.io.store.readings import FILE, ReadingStore, StoredBlock
 from gateway.io.store.thread import in_thread
 from gateway.ledger import messages
-from gateway.ledger.policy import smallest
-from gateway.ledger.quorum import verify_block_vote
-from gateway.ledger.voting import open_proposal
-from gateway.model import Block, Proposal, Roster
+from gateway.ledger.member_keys import MemberKeys
+from gateway.ledger.policy import policy_items, smallest
+from gateway.ledger.quorum import read_vote, verify_block_vote
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.voting import open_proposal, require_current_keys
+from gateway.model import Block, Proposal
 from gateway.profile import Profile
 from gateway.recorder import Recorder
 from gateway.records import device_record, known_of
+from gateway.reincarnation import load_opening
+from gateway.roster_file import RosterFile
 from gateway.sources import Source, Sources
 
 Result = TypeVar("Result")
@@ -56,21 +60,26 @@ class Gateway:
         *,
         config: GatewayConfig,
         broker: Broker,
-        roster: Roster,
+        roster: RosterFile,
         master: bytes,
         profiles: dict[str, Profile],
         boot: str,
     ) -> None:
         self._folder = folder
         self._config = config
-        self._roster = roster
+        self._roster_file = roster
+        self._roster = roster.rosters.current
+        self._keys = MemberKeys(master, "gateway", config.id, config.generation)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._store = ReadingStore(str(folder / FILE))
-        self._recorder = Recorder(self._store, self._executor, Clocks(boot), master, config.id, config.chain)
+        self._recorder = Recorder(
+            self._store, self._executor, Clocks(boot), master, config.id, config.chain, generations=config.generation
+        )
+        self._recorder.sign_with(self._keys.require(self._roster))
         self._sources = Sources(self._recorder, profiles, config.adapter, config.slots)
         self._work = asyncio.Event()
         self._recorder.on_waiting = self._work.set
-        self._anchoring = Anchoring(broker, roster, config.chain, self._work.set)
+        self._anchoring = Anchoring(broker, self._roster, config.chain, self._work.set, load_opening(folder))
         self._tasks = asyncio.TaskGroup()
         self._sealed_blocks = self._certified_blocks = 0
         self._watchdog = systemd.Watchdog("keep", "beat")
@@ -97,7 +106,7 @@ class Gateway:
 
     async def _run_tasks(self) -> None:
         await self._recorder.open(self._roster.ledger)
-        self._anchoring.sealed_up_to(self._recorder.head.next_height)
+        self._anchoring.begin(self._recorder.head)
         self._sealed_blocks, self._certified_blocks = await self._in_thread(self._store.block_counts)
         listening = asyncio.Event()
         async with self._tasks:
@@ -132,6 +141,7 @@ class Gateway:
         while True:
             await self._wait_for_work()
             await self._recorder.commit()
+            await self._hear_rosters()
             await self._take_back()
             await self._seal()
             await self._keep_certificates()
@@ -181,7 +191,18 @@ class Gateway:
         hashes = self._store.hashes(block.start, block.size)
         with undamaged(f"block {block.height}"):
             opened = open_proposal(self._roster, block.proposal)
-        return Proposal(block=opened, signed=block.proposal, hashes=tuple(hashes))
+        signed = block.proposal
+        if not self._is_signed_for_today(signed):  # sealed under an earlier roster
+            signed = self._recorder.sign_again(opened)
+            self._store.sign_again(block.height, signed)
+        return Proposal(block=opened, signed=signed, hashes=tuple(hashes))
+
+    def _is_signed_for_today(self, signed: bytes) -> bool:
+        try:
+            require_current_keys(self._roster, signed)
+        except VerificationError:
+            return False
+        return True
 
     async def _take_back(self) -> None:
         """Adopt blocks that this gateway signed once and lost, the next one first; others are asked for again."""
@@ -225,7 +246,13 @@ class Gateway:
                 with undamaged(f"block {height}"):
                     block = open_proposal(self._roster, stored.proposal)
                 votes = self._sound_votes(block, [signed for of, signed in late if of == height])
+                if stored.certified:
+                    votes = [vote for vote in votes if self._is_of_epoch(height, vote[1])]
                 self._store.save_votes(height, votes, certified=False)
+
+    def _is_of_epoch(self, height: int, signed: bytes) -> bool:
+        """Say whether a vote is of the roster epoch in which the block at that height was certified."""
+        return {_epoch_of(vote) for _, vote in self._store.votes(height)} == {_epoch_of(signed)}
 
     def _sound_votes(self, block: Block, late: Sequence[bytes]) -> list[tuple[str, bytes]]:
         votes = []
@@ -243,7 +270,26 @@ class Gateway:
             blocks = await self._in_thread(lambda: self._store.blocks(height, messages.ANSWER_BLOCKS))  # noqa: B023 - awaited here
             for block in blocks:
                 hashes = await self._in_thread(lambda: self._store.hashes(block.start, block.size))  # noqa: B023 - awaited here
-                self._anchoring.answer(asker, block.proposal, hashes)
+                votes = await self._in_thread(lambda: self._store.votes(block.height) if block.certified else [])  # noqa: B023 - awaited here
+                self._anchoring.answer(asker, block.proposal, hashes, [vote for _, vote in votes])
+
+    async def _hear_rosters(self) -> None:
+        """Go by a later roster, of which peers tell, durably before it counts."""
+        while self._anchoring.rosters:
+            by, data = self._anchoring.rosters.popleft()
+            self._go_by(await self._in_thread(lambda: self._roster_file.hear(data, by)))  # noqa: B023 - awaited here
+
+    def _go_by(self, rosters: Rosters | None) -> None:
+        if rosters is None:
+            return
+        self._roster = rosters.current
+        keys = self._keys.of(self._roster)
+        if keys is None:
+            self._anchoring.stopped_by = "this gateway, or its key, is no longer on the roster"
+            log.error("retired", why=self._anchoring.stopped_by)
+            return
+        self._recorder.sign_with(keys)
+        self._anchoring.adopt(self._roster)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await in_thread(self._executor, call)
@@ -260,6 +306,7 @@ class Gateway:
             if frames:
                 await self._in_thread(lambda: self._store.keep_damaged(frames))  # noqa: B023 - awaited here
             await self._keep_late_votes()
+            self._go_by(await self._in_thread(self._roster_file.look))
             self._work.set()
             self._watchdog.progress("beat")
 
@@ -298,7 +345,14 @@ class Gateway:
             "voted_last": list(anchoring.last_peers),
             "peers": [member.id for member in self._roster.peers],
             "quorum": smallest(self._roster.policy),
-            "policy": canonical.policy_items(self._roster.policy),
+            "policy": policy_items(self._roster.policy),
             "epoch": self._roster.epoch,
+            "incarnation": recorder.head.incarnation,
+            "stopped_by": anchoring.stopped_by or None,
             "devices": [source.status() for source in self._sources.by_device.values()],
         }
+
+
+def _epoch_of(signed: bytes) -> int:
+    message, _ = signing.parse_blob(signed)
+    return read_vote(message, signed).epoch

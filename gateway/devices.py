@@ -2,6 +2,7 @@
 
 device-enrolled {"device": id, "profile": name, "address": where it is reached, "public-key": bytes, "generation": n,
                  ? "sensor-key": bytes,            ; of a device that signs its own statements
+                 ? "sequence": n,                  ; the number of its last reading before this incarnation of the chain
                  ? "bond": "authenticated" / ...,  ; how a Bluetooth link was bonded at onboarding
                  ? "manufacturer", "model", "serial", "firmware", "hardware", "software", ...: what it said of itself}
 """
@@ -16,7 +17,10 @@ from gateway.profile import Ranges
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """An enrolled device; the address (Bluetooth address, or serial port) is an attribute, never its identity."""
+    """An enrolled device; the address (Bluetooth address, or serial port) is an attribute, never its identity.
+
+    `last_sequence` is the number of its last reading before this incarnation of the chain.
+    """
 
     id: str
     profile: str
@@ -26,6 +30,7 @@ class Device:
     sensor_key: bytes | None = None
     bond: str = ""
     information: tuple[tuple[str, str], ...] = ()
+    last_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class Known:
 
 
 NOTHING_KNOWN = Known()
-_KEYS = frozenset(("device", "profile", "address", "public-key", "generation", "sensor-key", "bond"))
+_KEYS = frozenset(("device", "profile", "address", "public-key", "generation", "sensor-key", "bond", "sequence"))
 
 
 def enrolment_details(device: Device) -> dict[str, int | str | bytes | bool]:
@@ -55,6 +60,8 @@ def enrolment_details(device: Device) -> dict[str, int | str | bytes | bool]:
         details["sensor-key"] = device.sensor_key
     if device.bond:
         details["bond"] = device.bond
+    if device.last_sequence:
+        details["sequence"] = device.last_sequence
     return details
 
 
@@ -63,7 +70,7 @@ def enrolled_device(event: Event) -> Device:
 
     Raises: VerificationError if a detail is missing or of another type.
     """
-    details = {"sensor-key": None, "bond": "", **event.details}
+    details = {"sensor-key": None, "bond": "", "sequence": 0, **event.details}
     match details:
         case {
             "device": str(name),
@@ -73,6 +80,7 @@ def enrolled_device(event: Event) -> Device:
             "generation": int(generation),
             "sensor-key": (bytes() | None) as sensor_key,
             "bond": str(bond),
+            "sequence": int(last_sequence),
         }:
             return Device(
                 id=name,
@@ -82,6 +90,7 @@ def enrolled_device(event: Event) -> Device:
                 generation=generation,
                 sensor_key=sensor_key,
                 bond=bond,
+                last_sequence=last_sequence,
                 information=tuple((key, str(details[key])) for key in sorted(details.keys() - _KEYS)),
             )
         case _:

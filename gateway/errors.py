@@ -5,6 +5,7 @@
       +- VerificationError  a signature, proof or receipt is bad           -> reject and alert, exit 1
       +- Unavailable        radio, port, broker or peer is away            -> retry with backoff, exit 3
       +- StoreError         the disk cannot be trusted                     -> stop, restart, verify
+      +- Stale              another worker of this peer was first          -> read again, judge again
 
 A damaged frame is no error but a value (`gateway.model.Damaged`).
 """
@@ -38,3 +39,7 @@ class StoreError(IomtError):
     """The disk failed or lied; nothing may be acknowledged any more by this process."""
 
     exit_code = 1
+
+
+class Stale(IomtError):  # noqa: N818 - no failure: of two workers that share a store, one is first
+    """What was judged rests on what another worker has changed since; nothing was kept, and judging again is right."""

@@ -4,8 +4,10 @@ from gateway import canonical, merkle, signing
 from gateway.devices import enrolled_device
 from gateway.errors import ConfigError, StoreError, Unavailable
 from gateway.io.store.database import no_tile_missing, undamaged
-from gateway.io.store.readings import ReadingStore, StoredLeaf, payload_of
-from gateway.ledger.receipt import make_receipt, make_transparent
+from gateway.io.store.readings import ReadingStore, StoredLeaf
+from gateway.ledger.quorum import read_vote
+from gateway.ledger.receipt import make_receipts, make_transparent
+from gateway.ledger.voting import block_of
 from gateway.model import EventKind
 
 
@@ -38,10 +40,20 @@ def _receipts(store: ReadingStore, leaf: StoredLeaf) -> list[bytes]:
     with no_tile_missing():
         path = merkle.tile_path(store.tile, leaf.position, block.size)
     with undamaged(f"block {block.height}"):
-        root = canonical.decode_block(payload_of(block.proposal)).root
+        root = block_of(block.proposal).root
     if merkle.inclusion_root(merkle.leaf_hash(leaf.data), leaf.position, block.size, path) != root:
         raise StoreError(f"leaf {leaf.position} was damaged on the disk, or its place in the tree")
-    return [make_receipt(vote, leaf.position, block.size, path) for _, vote in store.votes(block.height)]
+    votes = _votes(store, block.height)
+    return [receipt for vote in votes for receipt in make_receipts(vote, leaf.position, block.size, path)]
+
+
+def _votes(store: ReadingStore, height: int) -> list[bytes]:
+    """Give the votes of the roster epoch in which a block was certified: the store keeps no others of it."""
+    votes = [vote for _, vote in store.votes(height)]
+    with undamaged(f"a vote on block {height}"):
+        if len({read_vote(signing.parse_blob(vote)[0], vote).epoch for vote in votes}) != 1:
+            raise StoreError(f"the votes on block {height} are of different roster epochs, or there are none")
+    return votes
 
 
 def _enrolment(store: ReadingStore, leaf: StoredLeaf) -> bytes:

@@ -1,4 +1,4 @@
-"""The RFC 9162 2.1 Merkle tree over SHA-256: roots, inclusion paths, frontiers and tiles.
+"""The RFC 9162 2.1 Merkle tree over SHA-256: roots, inclusion and consistency paths, frontiers and tiles.
 
     leaf = SHA-256(00 || data)        node = SHA-256(01 || left || right)
 
@@ -66,20 +66,43 @@ def inclusion_root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
         raise VerificationError(f"leaf {index} cannot be in a tree of {size}")
     if any(len(node) != HASH_SIZE for node in (leaf, *path)):
         raise VerificationError(f"a hash on the path of leaf {index} is not {HASH_SIZE} bytes long")
-    node, last, at = leaf, size - 1, index
-    for sibling in path:
-        if last == 0:
-            raise VerificationError(f"the path of leaf {index} is too long for a tree of {size}")
-        if at & 1 or at == last:
-            node = node_hash(sibling, node)
-            while not at & 1 and at:
-                at, last = at >> 1, last >> 1
-        else:
-            node = node_hash(node, sibling)
-        at, last = at >> 1, last >> 1
-    if last:
-        raise VerificationError(f"the path of leaf {index} is too short for a tree of {size}")
+    node = leaf
+    sides = _left_sides(index, size - 1, len(path), f"the path of leaf {index} in a tree of {size}")
+    for sibling, is_left in zip(path, sides, strict=True):
+        node = node_hash(sibling, node) if is_left else node_hash(node, sibling)
     return node
+
+
+def consistency_path(hashes: Sequence[bytes], smaller: int) -> list[bytes]:
+    """Give what proves that the first `smaller` of these leaves are how the tree began (RFC 9162 2.1.4.1).
+
+    For trees of equal size, and for the empty one, that is nothing.
+    Raises: IndexError if there are fewer leaves.
+    """
+    if not 0 <= smaller <= len(hashes):
+        raise IndexError(f"{smaller} leaves of {len(hashes)}")
+    return [_subtree_root(hashes, *span) for span in _consistency_spans(smaller, len(hashes))]
+
+
+def verify_consistency(smaller: int, size: int, path: Sequence[bytes], smaller_root: bytes, root: bytes) -> None:
+    """Check that the tree of `size` leaves with this root begins with that of `smaller` leaves (RFC 9162 2.1.4.2).
+
+    Every tree begins with the empty one, whose root is `EMPTY_ROOT`, and with itself; neither needs a path.
+    Raises: VerificationError if it does not.
+    """
+    what = f"the consistency path from {smaller} to {size} leaves"
+    if not 0 <= smaller <= size:
+        raise VerificationError(f"a tree of {size} leaves cannot begin with one of {smaller}")
+    if any(len(node) != HASH_SIZE for node in (smaller_root, root, *path)):
+        raise VerificationError(f"a hash of {what} is not {HASH_SIZE} bytes long")
+    if smaller in {0, size}:
+        if path:
+            raise VerificationError(f"{what} is too long")
+        found = (root if smaller else EMPTY_ROOT, root if size else EMPTY_ROOT)
+    else:
+        found = _consistent_roots(smaller, size, path, smaller_root, what)
+    if found != (smaller_root, root):
+        raise VerificationError(f"{what} does not lead to the roots of both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +162,16 @@ def tile_path(read: TileReader, index: int, size: int) -> list[bytes]:
     return [_tile_span_root(read, *span) for span in _sibling_spans(index, size)]
 
 
+def tile_consistency(read: TileReader, smaller: int, size: int) -> list[bytes]:
+    """Give the consistency path between two trees, the larger of which may be smaller than what is kept.
+
+    Raises: IndexError if `smaller` is not within [0, size], KeyError if a tile is missing.
+    """
+    if not 0 <= smaller <= size:
+        raise IndexError(f"{smaller} leaves of {size}")
+    return [_tile_span_root(read, *span) for span in _consistency_spans(smaller, size)]
+
+
 def tile_frontier(read: TileReader, size: int) -> Frontier:
     """Give the frontier of the first `size` leaves.
 
@@ -165,12 +198,48 @@ def tile_hashes(read: TileReader, start: int, stop: int) -> list[bytes]:
     return hashes
 
 
+def _left_sides(at: int, last: int, count: int, what: str) -> list[bool]:
+    """Say of each node of a path whether it is hashed from the left (RFC 9162 2.1.3.2, 2.1.4.2).
+
+    `at` is the place of the node that the path begins beside, `last` that of the last node of the same height.
+    Raises: VerificationError if so many nodes do not lead to the root.
+    """
+    sides: list[bool] = []
+    for _ in range(count):
+        if last == 0:
+            raise VerificationError(f"{what} is too long")
+        sides.append(at & 1 == 1 or at == last)
+        if at == last:
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        at, last = at >> 1, last >> 1
+    if last:
+        raise VerificationError(f"{what} is too short")
+    return sides
+
+
+def _consistent_roots(
+    smaller: int, size: int, path: Sequence[bytes], smaller_root: bytes, what: str
+) -> tuple[bytes, bytes]:
+    """Give the roots of both trees that a path leads to, where 0 < smaller < size."""
+    height = (smaller & -smaller).bit_length() - 1  # of the last complete subtree of the smaller tree
+    nodes = [smaller_root, *path] if smaller == 1 << height else path
+    if not nodes:
+        raise VerificationError(f"{what} is too short")
+    before = after = nodes[0]
+    sides = _left_sides(smaller - 1 >> height, size - 1 >> height, len(nodes) - 1, what)
+    for sibling, is_left in zip(nodes[1:], sides, strict=True):
+        before = node_hash(sibling, before) if is_left else before
+        after = node_hash(sibling, after) if is_left else node_hash(after, sibling)
+    return before, after
+
+
 def _sibling_spans(index: int, size: int) -> list[tuple[int, int]]:
     """Give the leaf ranges [start, stop) whose roots make up the path of a leaf, from the leaf upwards."""
     spans: list[tuple[int, int]] = []
     start, stop = 0, size
     while stop - start > 1:
-        middle = start + (1 << (stop - start - 1).bit_length() - 1)
+        middle = _middle(start, stop)
         if index < middle:
             spans.append((middle, stop))
             stop = middle
@@ -178,6 +247,28 @@ def _sibling_spans(index: int, size: int) -> list[tuple[int, int]]:
             spans.append((start, middle))
             start = middle
     return spans[::-1]
+
+
+def _consistency_spans(smaller: int, size: int) -> list[tuple[int, int]]:
+    """Give the leaf ranges whose roots make up a consistency path: those beside the end of the smaller tree."""
+    spans: list[tuple[int, int]] = []
+    start, stop = 0, size if smaller else 0
+    while stop != smaller:
+        middle = _middle(start, stop)
+        if smaller <= middle:
+            spans.append((middle, stop))
+            stop = middle
+        else:
+            spans.append((start, middle))
+            start = middle
+    if start:  # else the smaller tree is a subtree, and whoever checks has its root
+        spans.append((start, stop))
+    return spans[::-1]
+
+
+def _middle(start: int, stop: int) -> int:
+    """Give where the tree over [start, stop) parts in two: behind the largest power of two within (RFC 9162 2.1.1)."""
+    return start + (1 << (stop - start - 1).bit_length() - 1)
 
 
 def _subtree_root(hashes: Sequence[bytes], start: int, stop: int) -> bytes:

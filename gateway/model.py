@@ -132,7 +132,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """A peer's signature over a root at a position; `signed` is the COSE_Sign1 with the root detached."""
+    """A peer's signature over a root at a position; `signed` is what it signed, with the root detached."""
 
     peer: str
     chain: str
@@ -142,6 +142,7 @@ class Vote:
     height: int
     start: int
     size: int
+    sealed_ms: int
     signed: bytes
 
 
@@ -165,14 +166,52 @@ class TipStatement:
     nonce: bytes
 
 
+class Why(StrEnum):
+    """Why a peer votes no more on an incarnation, or in an epoch."""
+
+    TWO_HISTORIES = "two-histories"
+    RECOVERY = "recovery"
+    EPOCH = "epoch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """A peer's word that it votes no more on this incarnation in this epoch, and how far it had voted."""
+
+    peer: str
+    chain: str
+    incarnation: int
+    next_height: int
+    size: int
+    root: bytes
+    epoch: int
+    why: Why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The word of a chain's recovery key that an incarnation begins, behind the one that this closing ended."""
+
+    chain: str
+    incarnation: int
+    closing_digest: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A peer, gateway or administrator on the roster: name, organisation, raw Ed25519 public key."""
+    """A peer, gateway or administrator on the roster: name, organisation, raw Ed25519 public key.
+
+    `second_key` is its raw ML-DSA-44 public key, of a gateway its SHA-256; a gateway has a chain, and may have a
+    recovery key (Ed25519) and former keys, which signed what is in its chain already.
+    """
 
     id: str
     organisation: str
     public_key: bytes
     chain: str | None = None
+    second_key: bytes | None = None
+    recovery_key: bytes | None = None
+    former_keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +233,11 @@ NOBODY = Policy(threshold=1, of=())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """Who belongs: version n of the signed membership of one ledger, and the policy that makes a block final."""
+    """Who belongs: version n of the signed membership of one ledger, and the policy that makes a block final.
+
+    `threshold` administrators must sign the next version; `post_quantum` says that every proposal and vote of this
+    epoch carries a second signature.
+    """
 
     ledger: str
     version: int
@@ -203,4 +246,6 @@ class Roster:
     administrators: tuple[Member, ...]
     peers: tuple[Member, ...]
     gateways: tuple[Member, ...]
+    threshold: int = 1
+    post_quantum: bool = False
     signed: bytes = field(default=b"", compare=False, repr=False)

@@ -21,8 +21,9 @@ from gateway.errors import ConfigError, StoreError, VerificationError
 from gateway.io.store.database import undamaged
 from gateway.io.store.readings import LeafRow, ReadingStore, payload_of
 from gateway.io.store.thread import in_thread
+from gateway.ledger.member_keys import MemberKeys
 from gateway.ledger.voting import sign_block
-from gateway.model import Event, EventKind, Proposal, Reading, Sample
+from gateway.model import Block, Event, EventKind, Proposal, Reading, Sample
 from gateway.presence import Gap, lasting_gaps
 from gateway.tail import Pending, load_tail
 from gateway.toml import is_name
@@ -48,7 +49,15 @@ class Recorder:
     """A chain and its keys; `gateway` and `chain` are names, all keys come of the secret `master`."""
 
     def __init__(
-        self, store: ReadingStore, executor: Executor, clocks: Clocks, master: bytes, gateway: str, chain: str
+        self,
+        store: ReadingStore,
+        executor: Executor,
+        clocks: Clocks,
+        master: bytes,
+        gateway: str,
+        chain: str,
+        *,
+        generations: int = 1,
     ) -> None:
         self._store = store
         self._executor = executor
@@ -56,8 +65,9 @@ class Recorder:
         self._master = master
         self._gateway = gateway
         self._chain = chain
-        self._key = signing.derive_key(master, "gateway", gateway)
-        self._events = Voice(self._key, "event", gateway, chain, 1)
+        self._public_keys = MemberKeys(master, "gateway", gateway, generations).public_keys
+        self._keys = signing.Keys(signing.derive_key(master, "gateway", gateway))
+        self._events = Voice(self._keys.first, "event", gateway, chain, 1)
         self._voices: dict[str, Voice] = {}
         self._entries: list[Entry] = []
         self._unsealed: list[Pending] = []
@@ -72,6 +82,12 @@ class Recorder:
         self.durable = 0
         self.devices: dict[str, Device] = {}
         self.gaps: dict[str, Gap] = {}  # that had not ended when it was opened, by device
+
+    def sign_with(self, keys: signing.Keys) -> None:
+        """Sign events and blocks with these keys from now on."""
+        if keys.first.public_key != self._keys.first.public_key:
+            self._events = Voice(keys.first, "event", self._gateway, self._chain, self._events.next_sequence)
+        self._keys = keys
 
     @property
     def unsealed(self) -> int:
@@ -120,16 +136,16 @@ class Recorder:
             self.gaps = lasting_gaps(event for _, event in events)
             epoch = clock.last_epoch(event for _, event in events)
         for device in self.devices.values():
-            self._voices[device.id] = self._voice(device, last.get(device.id, 0) + 1)
+            self._voices[device.id] = self._voice(device, max(last.get(device.id, 0), device.last_sequence) + 1)
         await self._load()
         if not events:
-            details: dict[str, int | str | bytes | bool] = {"ledger": ledger, "public-key": self._key.public_key}
+            details: dict[str, int | str | bytes | bool] = {"ledger": ledger, "public-key": self._keys.first.public_key}
             self.note(EventKind.GENESIS, {**details, "incarnation": self.head.incarnation})
         self._turn_clock(epoch)
         await self.commit()
 
     async def _load(self) -> None:
-        public_keys = [self._key.public_key, *[device.public_key for device in self.devices.values()]]
+        public_keys = [*self._public_keys, *[device.public_key for device in self.devices.values()]]
         keys = {canonical.key_id(public_key): public_key for public_key in public_keys}
         self.head, self._unsealed = await self._in_thread(lambda: load_tail(self._store, self._chain, keys))
         self.durable = self._next_position = self.head.frontier.size + len(self._unsealed)
@@ -269,9 +285,13 @@ class Recorder:
         if hashes != [leaf.leaf_hash for leaf in pending]:
             raise StoreError(f"leaves [{start}, {start + len(pending)}) do not read back as they were signed")
         block, after = next_block(head, hashes, max(leaf.real_ms for leaf in pending), self._clocks.times()[0])
-        signed = sign_block(self._key, self._gateway, block)
+        signed = sign_block(self._keys, self._gateway, block)
         self._store.seal(block, signed, hashes)
         return Proposal(block=block, signed=signed, hashes=tuple(hashes)), after
+
+    def sign_again(self, block: Block) -> bytes:
+        """Give a block that was sealed under an earlier roster as this gateway signs it now; the caller keeps it."""
+        return sign_block(self._keys, self._gateway, block)
 
     async def adopt(self, proposal: Proposal) -> None:
         """Take back a block that this gateway signed once and no longer has, as its peers kept it.
@@ -318,7 +338,7 @@ class Recorder:
 
     def _require_own(self, events: Iterable[Event]) -> None:
         for event in events:
-            if event.kind is EventKind.GENESIS and event.details.get("public-key") != self._key.public_key:
+            if event.kind is EventKind.GENESIS and event.details.get("public-key") not in self._public_keys:
                 raise ConfigError("the master secret here does not make the key with which this chain was begun")
 
     def _voice(self, device: Device, next_sequence: int) -> Voice:

@@ -7,7 +7,8 @@ from gateway import canonical, merkle, signing
 from gateway.block import Head
 from gateway.errors import StoreError
 from gateway.io.store.database import no_tile_missing, undamaged
-from gateway.io.store.readings import ReadingStore, StoredLeaf, payload_of
+from gateway.io.store.readings import ReadingStore, StoredLeaf
+from gateway.ledger.voting import block_of
 
 
 class Pending(NamedTuple):
@@ -43,12 +44,21 @@ def _pending(leaf: StoredLeaf, chain: str, keys: Mapping[bytes, bytes]) -> Pendi
     return Pending(merkle.leaf_hash(leaf.data), read(message.payload or b"").at.real_ms, 0)
 
 
+def _begun_incarnation(store: ReadingStore) -> int:
+    """Give the incarnation that the genesis of a tree without blocks names; a chain that is new has none yet."""
+    for _, event in store.events():
+        incarnation = event.details.get("incarnation")
+        if isinstance(incarnation, int):
+            return incarnation
+    return 0
+
+
 def _load_head(store: ReadingStore, chain: str) -> Head:
     last = store.last_block()
     if last is None:
-        return Head(chain=chain)
+        return Head(chain=chain, incarnation=_begun_incarnation(store))
     with undamaged(f"block {last.height}"):
-        block = canonical.decode_block(payload_of(last.proposal))
+        block = block_of(last.proposal)
     if block.chain != chain:
         raise StoreError(f"the store holds chain {block.chain}, the configuration says {chain}")
     with no_tile_missing():

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from gateway import canonical, merkle, signing
 from gateway.devices import enrolled_device
 from gateway.io.store.readings import ReadingStore, StoredBlock, StoredLeaf, payload_of
-from gateway.ledger.quorum import verify_certificate
-from gateway.model import Block, Certificate, EventKind, Roster
+from gateway.ledger.quorum import certificate_epoch, verify_certificate
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.voting import block_of
+from gateway.model import Block, Certificate, EventKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +22,11 @@ class Account:
     certified: int
 
 
-def audit(store: ReadingStore, roster: Roster | None = None, *, bodies_lost: Sequence[int] = ()) -> Account:
+def audit(store: ReadingStore, rosters: Rosters | None = None, *, bodies_lost: Sequence[int] = ()) -> Account:
     """Check everything that a chain promises; AssertionError or VerificationError says what does not hold.
 
     Every position is there, every leaf is signed by a key that the chain itself enrolled, sequence numbers of each
-    signer are 1, 2, 3 ..., blocks follow each other and their roots are those of the leaves. With a roster, the votes
+    signer are 1, 2, 3 ..., blocks follow each other and their roots are those of the leaves. With rosters, the votes
     of every certified block are a quorum. Leaves in `bodies_lost` are known by their hashes alone.
     """
     leaves = list(store.leaves(0))
@@ -38,10 +40,11 @@ def audit(store: ReadingStore, roster: Roster | None = None, *, bodies_lost: Seq
     stored = store.blocks(0, 1 << 40)
     blocks = _check_blocks(stored, [hashes[position] for position in sorted(hashes)])
     certified = [block for block in stored if block.certified]
-    if roster is not None:
+    if rosters is not None:
         for block in certified:
             votes = tuple(vote for _, vote in store.votes(block.height))
-            assert verify_certificate(roster, Certificate(proposal=block.proposal, votes=votes)) in blocks
+            certificate = Certificate(proposal=block.proposal, votes=votes)
+            assert verify_certificate(rosters.of_epoch(certificate_epoch(certificate)), certificate) in blocks
     readings = {issuer: count for (kind, issuer), count in counts.items() if kind == "reading"}
     return Account(readings=readings, leaves=store.size(), blocks=blocks, certified=len(certified))
 
@@ -73,7 +76,7 @@ def _check_sequences(leaves: Sequence[StoredLeaf]) -> dict[tuple[str, str], int]
 
 
 def _check_blocks(stored: Sequence[StoredBlock], hashes: Sequence[bytes]) -> tuple[Block, ...]:
-    blocks = tuple(canonical.decode_block(payload_of(block.proposal)) for block in stored)
+    blocks = tuple(block_of(block.proposal) for block in stored)
     size, frontier = 0, merkle.Frontier()
     for height, block in enumerate(blocks):
         assert (block.height, block.start, block.start_root) == (height, size, frontier.root())

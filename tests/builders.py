@@ -11,7 +11,8 @@ from gateway.block import Head, next_block
 from gateway.devices import Device, enrolment_details
 from gateway.ledger.policy import default_policy
 from gateway.ledger.receipt import make_receipt, make_transparent
-from gateway.ledger.roster import ledger_name, open_roster, sign_roster
+from gateway.ledger.roster import ledger_name, open_version, sign_version
+from gateway.ledger.rosters import Rosters
 from gateway.ledger.voting import cast_vote, sign_block
 from gateway.model import (
     Block,
@@ -42,6 +43,11 @@ def key_of(name: str, generation: int = 1) -> signing.Key:
     return signing.derive_key(MASTER, "test", name, generation)
 
 
+def keys_of(name: str, generation: int = 1) -> signing.Keys:
+    """Give the test keys of that name with which blobs are signed."""
+    return signing.Keys(key_of(name, generation))
+
+
 def member(name: str, chain: str | None = None) -> Member:
     """Give a member of the roster whose key is `key_of(name)`."""
     return Member(id=name, organisation=f"{name}.example", public_key=key_of(name).public_key, chain=chain)
@@ -70,8 +76,13 @@ def flat(threshold: int, peers: Sequence[Member]) -> Policy:
 
 def signed_again(roster: Roster) -> Roster:
     """Give a roster, changed by a test, as its administrators would have signed it."""
-    keys = [key_of(administrator.id) for administrator in roster.administrators]
-    return open_roster(sign_roster(replace(roster, signed=b""), keys))
+    keys = {administrator.id: keys_of(administrator.id) for administrator in roster.administrators}
+    return open_version(sign_version(replace(roster, signed=b""), keys))
+
+
+def alone(roster: Roster) -> Rosters:
+    """Give a roster as the only version that is known."""
+    return Rosters((roster,))
 
 
 def make_reading(sequence: int = 1, value: int | Decimal | Waveform = 72, *, salt: bytes = SALT) -> Reading:
@@ -157,7 +168,7 @@ class Chain:
         block = self.block_of(index)
         path = merkle.inclusion_path(self.hashes(0, block.size), index)
         return [
-            make_receipt(cast_vote(key_of(peer), peer, epoch, block, VOTED_S), index, block.size, path)
+            make_receipt(cast_vote(keys_of(peer), peer, epoch, block, VOTED_S), index, block.size, path)
             for peer in peers
         ]
 
@@ -173,7 +184,7 @@ class Chain:
 
 def propose(block: Block, hashes: Sequence[bytes], gateway: str = GATEWAY) -> Proposal:
     """Give a block as its gateway proposes it."""
-    return Proposal(block=block, signed=sign_block(key_of(gateway), gateway, block), hashes=tuple(hashes))
+    return Proposal(block=block, signed=sign_block(keys_of(gateway), gateway, block), hashes=tuple(hashes))
 
 
 def ward_chain(readings: int = 5) -> Chain:

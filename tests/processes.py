@@ -24,7 +24,7 @@ from gateway.errors import StoreError, Unavailable
 from gateway.io import control, keyring
 from gateway.io.store.chains import ChainStore
 from gateway.io.store.readings import ReadingStore
-from gateway.ledger.roster import open_roster
+from gateway.ledger.rosters import Rosters, open_rosters
 from gateway.model import Roster
 from tests.audit import Account, audit
 from tests.brokers import Mosquitto
@@ -150,9 +150,14 @@ class Site:
         self.line = Process(folder / "line.log", *command, *sensor_options)
 
     @property
+    def rosters(self) -> Rosters:
+        """Every version of the ledger's roster that its administrator has."""
+        return open_rosters((self.folder / "ledger" / "roster.cose").read_bytes())
+
+    @property
     def roster(self) -> Roster:
         """The ledger's roster."""
-        return open_roster((self.folder / "ledger" / "roster.cose").read_bytes())
+        return self.rosters.current
 
     @property
     def chain(self) -> str:
@@ -236,14 +241,19 @@ class Site:
         """Give how many leaves of the gateway's chain a peer has voted for."""
         try:
             with self.peer_store(name) as store:
-                return store.chains().get(self.chain, (0, 0))[1]
+                return store.size(self.chain, 0)
         except StoreError:  # not made yet
             return 0
+
+    def is_frozen(self, name: str) -> bool:
+        """Say whether a peer has frozen the gateway's chain for good."""
+        with self.peer_store(name) as store:
+            return store.tip(self.chain).frozen
 
     def audit(self, *, bodies_lost: Sequence[int] = ()) -> Account:
         """Check the gateway's whole chain as it is kept."""
         with self.store() as store:
-            return audit(store, self.roster, bodies_lost=bodies_lost)
+            return audit(store, self.rosters, bodies_lost=bodies_lost)
 
     def end(self) -> None:
         """End whatever still runs."""

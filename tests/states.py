@@ -8,7 +8,7 @@ from gateway.io.keyring import write_secret
 from gateway.io.store.readings import LeafRow, ReadingStore, Signer
 from gateway.ledger.voting import cast_vote
 from gateway.model import Roster
-from tests.builders import CHAIN, GATEWAY, MASTER, VOTED_S, Chain, key_of, make_roster, ward_chain
+from tests.builders import CHAIN, GATEWAY, MASTER, VOTED_S, Chain, alone, keys_of, make_roster, ward_chain
 from tests.processes import type_iomt
 
 PEERS = ("peer-0", "peer-1", "peer-2")
@@ -26,7 +26,7 @@ def keep(store: ReadingStore, chain: Chain, voters: Sequence[str] = PEERS) -> No
         store.append([row_of(leaf, position)])
     for proposal in chain.proposals:
         store.seal(proposal.block, proposal.signed, proposal.hashes)
-        votes = [(peer, cast_vote(key_of(peer), peer, 1, proposal.block, VOTED_S)) for peer in voters]
+        votes = [(peer, cast_vote(keys_of(peer), peer, 1, proposal.block, VOTED_S)) for peer in voters]
         store.save_votes(proposal.block.height, votes, certified=True)
 
 
@@ -45,7 +45,7 @@ def make_state(folder: Path, chain: Chain | None = None, roster: Roster | None =
     """Make a state folder with `ward_chain`, or another, certified by three of four peers."""
     folder.mkdir(mode=0o750)
     (folder / "gateway.toml").write_text(CONFIG)
-    (folder / "roster.cose").write_bytes((roster or make_roster()).signed)
+    (folder / "roster.cose").write_bytes(alone(roster or make_roster()).encode())
     write_secret(folder / "master.key", MASTER)
     store = ReadingStore(str(folder / "readings.db"))
     keep(store, chain or ward_chain())

@@ -14,7 +14,15 @@ from tests.bench.figures import Run
 from tests.bench.numbered import finger_frame, strap_frame
 
 SMALL = Bench(
-    runs=1, readings=512, notifications=512, decode_s=0.0, with_processes=False, soak_s=0.0, straps=3, oximeters=1
+    runs=1,
+    readings=512,
+    notifications=512,
+    decode_s=0.0,
+    with_processes=False,
+    soak_s=0.0,
+    straps=3,
+    oximeters=1,
+    leaves=8192,
 )
 
 
@@ -59,6 +67,8 @@ def test_table_has_a_line_for_every_figure(capsys: pytest.CaptureFixture[str]) -
         *[f"decode {name}" for name in DECODERS],
         "notifications through bleak, kept",
         "processor a notification, kept",
+        "catching up, 256 leaves a block",
+        "catching up, with certificates",
     ]
     assert "bench: throughput, run 1 of 1" in shown.err
 

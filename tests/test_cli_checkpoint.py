@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 
 from gateway import signing
+from gateway.block import Head
 from gateway.io.keyring import write_secret
 from gateway.io.store.chains import ChainStore
 from gateway.io.store.readings import ReadingStore
-from gateway.ledger.checkpoint import parse_checkpoint, parse_note
-from gateway.ledger.voting import Conflict, cast_vote, sign_block
+from gateway.ledger.book import Changes
+from gateway.ledger.checkpoint import gateway_key, parse_checkpoint, parse_note, verify_line
+from gateway.ledger.closing import sign_recovery
+from gateway.ledger.messages import encode_freezes
+from gateway.ledger.standing import Word
+from gateway.ledger.voting import cast_vote, sign_block
 from gateway.model import Roster
 from tests.builders import (
     CHAIN,
@@ -18,6 +23,7 @@ from tests.builders import (
     MASTER,
     VOTED_S,
     Chain,
+    alone,
     make_reading,
     make_roster,
     reading_leaf,
@@ -25,11 +31,12 @@ from tests.builders import (
     ward_chain,
 )
 from tests.commands import Typed, typed
+from tests.ledgers import recovery_key
 from tests.states import make_state
 
 __all__ = ["typed"]  # fixture
 
-GATEWAY_KEY = signing.derive_key(MASTER, "gateway", GATEWAY)
+GATEWAY_KEYS = signing.Keys(signing.derive_key(MASTER, "gateway", GATEWAY))
 
 
 def peer_secret(peer: str) -> bytes:
@@ -44,7 +51,7 @@ def roster_of() -> Roster:
     """Give a roster whose keys are those that the folders' own secrets make."""
     roster = make_roster()
     peers = tuple(replace(peer, public_key=peer_signer(peer.id).public_key) for peer in roster.peers)
-    gateways = tuple(replace(gateway, public_key=GATEWAY_KEY.public_key) for gateway in roster.gateways)
+    gateways = tuple(replace(gateway, public_key=GATEWAY_KEYS.first.public_key) for gateway in roster.gateways)
     return signed_again(replace(roster, peers=peers, gateways=gateways))
 
 
@@ -54,7 +61,7 @@ ROSTER = roster_of()
 def signed_by_gateway(chain: Chain) -> Chain:
     """Give a chain whose blocks are signed with the key of the gateway's folder."""
     chain.proposals = [
-        replace(proposal, signed=sign_block(GATEWAY_KEY, GATEWAY, proposal.block)) for proposal in chain.proposals
+        replace(proposal, signed=sign_block(GATEWAY_KEYS, GATEWAY, proposal.block)) for proposal in chain.proposals
     ]
     return chain
 
@@ -84,18 +91,20 @@ MakePeer = Callable[..., Path]
 def make_peer(tmp_path: Path, chain: Chain) -> MakePeer:
     """Give a function that makes a peer's folder, with what it voted for and what it holds against a gateway."""
 
-    def make(name: str, voted: Chain = chain, conflicts: Sequence[Conflict] = ()) -> Path:
+    def make(name: str, voted: Chain = chain, cause: Sequence[bytes] = ()) -> Path:
         state = tmp_path / name
         state.mkdir()
         config = f'id = "{name}"\nbroker = "mqtt://127.0.0.1:1"\nroster = "roster.cose"\n'
         (state / "peer.toml").write_text(config)
-        (state / "roster.cose").write_bytes(ROSTER.signed)
+        (state / "roster.cose").write_bytes(alone(ROSTER).encode())
         write_secret(state / "master.key", peer_secret(name))
         store = ChainStore(str(state / "ledger.db"))
         for proposal in voted.proposals:
-            vote = cast_vote(peer_signer(name), name, 1, proposal.block, VOTED_S + proposal.block.height)
-            store.commit([(proposal, vote)], [])
-        store.commit([], conflicts)
+            vote = cast_vote(signing.Keys(peer_signer(name)), name, 1, proposal.block, VOTED_S + proposal.block.height)
+            block = proposal.block
+            store.commit(Changes(votes={(CHAIN, block.incarnation, block.height): (proposal, vote)}))
+        if cause:
+            store.commit(Changes(words={(CHAIN, 0, 0, Word.CAUSE): encode_freezes((), cause)}))
         store.close()
         return state
 
@@ -127,6 +136,7 @@ def test_note_that_goes_from_hand_to_hand_verifies(
     note.write_text(typed(*SIGN, "--state", make_peer("peer-2"), "--add", note).out)
     found = typed(*VERIFY, note, "--roster", roster, "--json").json
     assert (found["verified"], found["size"], found["gateway"], found["ignored"]) == (True, 7, GATEWAY, 0)
+    assert found["epoch"] == 1
     assert [signed["peer"] for signed in found["cosignatures"]] == ["peer-0", "peer-1", "peer-2"]
     assert all(before * 1000 <= signed["cosigned_ms"] <= time.time() * 1000 for signed in found["cosignatures"])
     told = typed(*VERIFY, note, "--roster", roster)
@@ -219,11 +229,16 @@ def test_another_root_is_refused_and_both_are_named(
 
 
 def test_frozen_chain_is_not_cosigned(typed: Typed, make_peer: MakePeer, chain: Chain) -> None:
-    """A peer with proof of two histories cosigns neither."""
-    conflict = Conflict(CHAIN, chain.proposals[1].signed, longer(chain).proposals[-1].signed)
-    result = typed(*SIGN, "--state", make_peer("peer-0", conflicts=[conflict]))
-    assert (result.code, result.out) == (1, "")
-    assert result.err == f"iomt: chain {CHAIN} is frozen: its gateway signed two histories\n"
+    """A peer with proof of two histories cosigns neither, nor one that its recovery key has closed."""
+    two = (chain.proposals[1].signed, longer(chain).proposals[-1].signed)
+    demand = (sign_recovery(recovery_key(), GATEWAY, CHAIN, 0),)
+    for name, cause, why in (
+        ("peer-0", two, "its gateway signed two histories"),
+        ("peer-1", demand, "its recovery key demands it"),
+    ):
+        result = typed(*SIGN, "--state", make_peer(name, cause=cause))
+        assert (result.code, result.out) == (1, "")
+        assert result.err == f"iomt: chain {CHAIN} is frozen: {why}\n"
 
 
 def test_what_cannot_be_signed_is_explained(typed: Typed, ward: Path, make_peer: MakePeer, tmp_path: Path) -> None:
@@ -250,7 +265,9 @@ def test_peer_of_many_gateways_is_told_which_chain(typed: Typed, make_peer: Make
     """Where there is more than one chain, the one that is meant has to be named."""
     second = replace(ROSTER.gateways[0], id="ward-4", chain="ward-4.0", public_key=bytes(32))
     state = make_peer("peer-0")
-    (state / "roster.cose").write_bytes(signed_again(replace(ROSTER, gateways=(*ROSTER.gateways, second))).signed)
+    (state / "roster.cose").write_bytes(
+        alone(signed_again(replace(ROSTER, gateways=(*ROSTER.gateways, second)))).encode()
+    )
     result = typed(*SIGN, "--state", state)
     assert (result.code, result.err) == (2, f"iomt: --chain is missing; allowed: {CHAIN}, ward-4.0\n")
     assert typed(*SIGN, "--state", state, "--chain", CHAIN, "--json").json["size"] == 7
@@ -260,7 +277,7 @@ def test_damaged_disk_signs_nothing(typed: Typed, make_peer: MakePeer, ward: Pat
     """What was damaged on the disk is not signed."""
     peer = make_peer("peer-0")
     for store in (ChainStore(str(peer / "ledger.db")), ReadingStore(str(ward / "readings.db"))):
-        store._database.connection.execute("UPDATE block SET proposal = zeroblob(9)")
+        store._database.rows("UPDATE block SET proposal = zeroblob(9)")
         store.close()
     for state in (peer, ward):
         result = typed(*SIGN, "--state", state)
@@ -290,3 +307,54 @@ def test_verifier_keys_are_printed(typed: Typed, ward: Path) -> None:
     first = typed(*keys, "--json").out.splitlines()[0]
     assert lines[0] in first
     assert '"role": "gateway", "id": "ward-3"' in first
+
+
+def begun_again(chain: Chain) -> Chain:
+    """Give the chain's next incarnation, of the same leaves in one block."""
+    again = Chain(head=Head(chain=CHAIN, incarnation=1))
+    again.seal(*chain.leaves)
+    return signed_by_gateway(again)
+
+
+def test_note_is_of_the_latest_incarnation(
+    typed: Typed, ward: Path, make_peer: MakePeer, tmp_path: Path, chain: Chain
+) -> None:
+    """A chain that was begun anew is another log: its origin says so, and no one cosigns the one before any more."""
+    again, old = begun_again(chain), tmp_path / "old"
+    old.write_text(typed(*SIGN, "--state", ward).out)
+    note, roster = tmp_path / "note", ward / "roster.cose"
+    state = make_state(tmp_path / "again", again, ROSTER)
+    assert typed(*SIGN, "--state", state, "-o", note).code == 0
+    for name in ("peer-0", "peer-1", "peer-2"):
+        peer = make_peer(name)
+        store = ChainStore(str(peer / "ledger.db"))
+        block = again.proposals[0].block
+        vote = cast_vote(signing.Keys(peer_signer(name)), name, 1, block, VOTED_S)
+        opening = {(CHAIN, 1, 0, Word.OPENING): b"kept, and not read here"}
+        store.commit(Changes(votes={(CHAIN, 1, 0): (again.proposals[0], vote)}, words=opening))
+        store.close()
+        assert typed(*SIGN, "--state", peer, "--add", note, "-o", note).code == 0
+        refused = typed(*SIGN, "--state", peer, "--add", old)
+        assert (refused.code, refused.out) == (1, "")
+        assert f"the note is of {ROSTER.ledger}/{CHAIN}, 7 leaves" in refused.err
+    found = typed(*VERIFY, note, "--roster", roster, "--json").json
+    assert (found["origin"], found["size"]) == (f"{ROSTER.ledger}/{CHAIN}/1", 7)
+    keys = ("ledger", "checkpoint", "keys", "--roster", roster)
+    assert typed(*keys, "--incarnation", 1).out.startswith(f"{ROSTER.ledger}/{CHAIN}/1+")
+
+
+def test_roster_that_was_heard_is_gone_by(typed: Typed, ward: Path, chain: Chain) -> None:
+    """A gateway that heard of its new key signs with it, what it sealed with the former one too."""
+    new = signing.derive_key(MASTER, "gateway", GATEWAY, 2)
+    former = (GATEWAY_KEYS.first.public_key,)
+    gateway = replace(ROSTER.gateways[0], public_key=new.public_key, former_keys=former)
+    after = signed_again(replace(ROSTER, version=2, epoch=2, gateways=(gateway,)))
+    (ward / "known-roster.cose").write_bytes(alone(ROSTER).followed_by(after.signed).encode())
+    refused = typed(*SIGN, "--state", ward)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"gateway {GATEWAY} with this key is not on the roster" in refused.err
+    (ward / "gateway.toml").write_text((ward / "gateway.toml").read_text() + "generation = 2\n")
+    note = parse_note(typed(*SIGN, "--state", ward).out.encode())
+    head = parse_checkpoint(note.text)
+    assert head.root == chain.proposals[-1].block.root
+    assert verify_line(gateway_key(ROSTER.ledger, gateway), note.text, note.signatures[0]) is None

@@ -22,6 +22,7 @@ from tests.builders import (
     event_leaf,
     genesis_leaf,
     key_of,
+    keys_of,
     make_event,
     make_reading,
     reading_leaf,
@@ -96,7 +97,7 @@ def test_fault_52_hostile_refusals_are_one_harmless_line(typed: Typed, state: Pa
     """What a forged file says of itself stands in the refusal, on one line that no terminal obeys."""
     chain, file = ward_chain(), tmp_path / "reading.cose"
     enrolment = chain.transparent_event(1, PEERS)
-    voter = cast_vote(key_of("x"), HOSTILE, 1, chain.block_of(4), VOTED_S)
+    voter = cast_vote(keys_of("x"), HOSTILE, 1, chain.block_of(4), VOTED_S)
     forged = [
         chain.transparent_reading(4, 1, (HOSTILE, *PEERS)),
         hostile_chain().transparent_reading(2, 1, PEERS[:2]),

@@ -64,6 +64,15 @@ def test_a_peer_is_read_whole() -> None:
     )
     tls = '[tls]\nca = "a"\ncertificate = "b"\nkey = "c"\n'
     assert load_peer(PEER + tls, "peer.toml").tls == TlsFiles(ca="a", certificate="b", key="c")
+    shared = load_peer(f'store = "postgresql://peer@db/chains"\nworker = 2\n{PEER}', "peer.toml")
+    assert (shared.store, shared.worker) == ("postgresql://peer@db/chains", 2)
+
+
+def test_a_store_that_is_refused_is_not_shown() -> None:
+    """A URL of something else is refused without a word of it: a password may stand in it."""
+    with pytest.raises(ConfigError, match="f: store is no URL of a database; allowed: postgresql://") as caught:
+        load_peer(f'store = "mysql://peer:secret@db/chains"\n{PEER}', "f")
+    assert "secret" not in str(caught.value)
 
 
 # -- what is wrong is named
@@ -75,7 +84,12 @@ WRONG: list[tuple[str, str, str, str]] = [
     ("gateway", 'id = "ward-3"', "id = 3", r"f: id is 3; allowed: a text"),
     ("gateway", 'id = "ward-3"', "id = true", r"f: id is True; allowed: a text"),
     ("gateway", 'id = "ward-3"', 'id = "ward/3"', r"f: id is 'ward/3'; allowed: 1 to 64 of A-Z a-z 0-9 - _ \."),
-    ("gateway", 'id = "ward-3"', 'id = "a"\nname = "b"', r"f: name is unknown; allowed: block, broker, chain, id, "),
+    (
+        "gateway",
+        'id = "ward-3"',
+        'id = "a"\nname = "b"',
+        r"f: name is unknown; allowed: block, broker, chain, generation, id, ",
+    ),
     ("gateway", "leaves = 128", "leaf = 128", r"f: block\.leaf is unknown; allowed: age_s, leaves"),
     ("gateway", "leaves = 128", "leaves = 0", r"f: block\.leaves is 0; allowed: 1 to 4096"),
     ("gateway", "leaves = 128", "leaves = 4097", r"f: block\.leaves is 4097; allowed: 1 to 4096"),
@@ -93,7 +107,15 @@ WRONG: list[tuple[str, str, str, str]] = [
     ("gateway", "[tls]", "[tls", r"f: not TOML: .* \(at line 12, column 5\)"),
     ("gateway", 'id = "ward-3"', 'id = "a"\nid = "b"', r"f: not TOML: .*line 3"),
     ("gateway", 'id = "ward-3"', '"\\u001b[31m" = 1\nid = "a"', r"f: '\\x1b\[31m' is unknown"),
-    ("peer", 'id = "peer-0"', 'id = "peer-0"\nchain = "c"', r"f: chain is unknown; allowed: broker, id, roster, tls"),
+    (
+        "peer",
+        'id = "peer-0"',
+        'id = "peer-0"\nchain = "c"',
+        r"f: chain is unknown; allowed: broker, generation, id, roster, store, tls, worker",
+    ),
+    ("peer", 'id = "peer-0"', 'id = "peer-0"\nworker = 2', "f: worker is 2; allowed: 1 where there is no store"),
+    ("peer", 'id = "peer-0"', 'id = "peer-0"\nworker = 0', "f: worker is 0; allowed: 1 to 64"),
+    ("peer", 'id = "peer-0"', 'id = "peer-0"\nstore = 5', "f: store is 5; allowed: a text"),
     ("peer", 'broker = "mqtt://127.0.0.1:1883"', "", r"f: broker is missing; allowed: a text"),
 ]
 

@@ -141,7 +141,8 @@ def test_stops_within_five_seconds_and_leaves_only_its_state(make_site: MakeSite
     assert "Traceback" not in site.gateway.log.read_text()
     stopped = site.gateway.logged("stopped")[-1]
     files = sorted(path.name for path in site.state.iterdir())
-    assert files == ["gateway.toml", "lock", "master.key", "readings.db", "ward-3.card"]
+    kept = ["gateway.toml", "known-roster.cose", "lock", "master.key", "readings.db", "recovery.key", "ward-3.card"]
+    assert files == kept
     assert site.audit().leaves == stopped["durable"]
 
 

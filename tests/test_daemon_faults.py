@@ -12,13 +12,12 @@ from time import sleep
 
 import pytest
 
-from gateway import canonical, cbor
-from gateway.io.store.readings import payload_of
+from gateway import cbor
 from gateway.ledger import messages
-from gateway.ledger.messages import Kind, Topic
-from gateway.ledger.voting import cast_vote
+from gateway.ledger.messages import Ask, Kind, Topic
+from gateway.ledger.voting import block_of, cast_vote
 from gateway.model import Block
-from tests.builders import key_of
+from tests.builders import keys_of
 from tests.processes import Ear, MakeSite, Site, make_site, wait_for
 
 __all__ = ["make_site"]  # a fixture
@@ -41,7 +40,7 @@ def proposals(site: Site) -> list[bytes]:
 def voted_proposals(site: Site, peer: str = "peer-0") -> list[bytes]:
     """Give the signed proposals that a peer has voted for, by height."""
     with site.peer_store(peer) as store:
-        return [block.proposal for block in store.blocks(site.chain, 0, 1 << 40)]
+        return [block.proposal for block in store.blocks(site.chain, 0, 0, 1 << 40)]
 
 
 def await_all_certified(site: Site) -> None:
@@ -57,7 +56,7 @@ def stop_and_audit(site: Site) -> None:
         voted = voted_proposals(site, peer)
         assert voted == proposals(site)[: len(voted)]
         with site.peer_store(peer) as store:
-            assert store.frozen() == []
+            assert not store.tip(site.chain).frozen
             assert store.tip(site.chain).next_height == len(voted)
     assert max(len(voted_proposals(site, peer)) for peer in site.peers) >= account.certified
 
@@ -123,7 +122,7 @@ def lose_blocks(site: Site) -> tuple[list[bytes], int]:
     sealed = voted_proposals(site)
     (site.state / "readings.db").write_bytes(backup)
     assert len(proposals(site)) < len(sealed)
-    return sealed, canonical.decode_block(payload_of(sealed[-1])).size
+    return sealed, block_of(sealed[-1]).size
 
 
 def audit_with_lost_bodies(site: Site, sealed: list[bytes], leaves: int) -> None:
@@ -137,7 +136,7 @@ def audit_with_lost_bodies(site: Site, sealed: list[bytes], leaves: int) -> None
     assert account.blocks[len(sealed)].start == leaves
     for peer in site.peers:
         with site.peer_store(peer) as store:
-            assert store.frozen() == []
+            assert not store.tip(site.chain).frozen
         voted = voted_proposals(site, peer)
         assert voted == proposals(site)[: len(voted)]
 
@@ -158,7 +157,7 @@ def test_fault_39_peer_that_lies_about_lost_blocks_does_no_damage(make_site: Mak
     topic = str(Topic(site.chain, Kind.ANSWER, site.chain, "peer-0"))
     first = len(proposals(site))
     with Ear(site) as liar:
-        lie = messages.encode_proposal(sealed[first], [bytes(32)] * 5)
+        lie = messages.encode_answer(sealed[first], [bytes(32)] * 5, [])
         liar.say(topic, lie, retain=True)  # so that it is there before any answer
         site.start_gateway()
         audit_with_lost_bodies(site, sealed, leaves)
@@ -200,13 +199,15 @@ def test_fault_36_poison_on_every_topic_is_refused(make_site: MakeSite) -> None:
         sealed_ms=0,
     )
     poison = {
-        Topic(chain, Kind.VOTE, "peer-0"): cast_vote(key_of("peer-0"), "peer-0", 1, beyond, 0),
+        Topic(chain, Kind.VOTE, "peer-0"): cast_vote(keys_of("peer-0"), "peer-0", 1, beyond, 0),
         Topic(chain, Kind.VOTE, "peer-1"): b"\xff" * 5000,
-        Topic(chain, Kind.VOTE, "peer-2"): cast_vote(key_of("x"), "x", 1, replace(beyond, chain="other"), 0),
+        Topic(chain, Kind.VOTE, "peer-2"): cast_vote(keys_of("x"), "x", 1, replace(beyond, chain="other"), 0),
         Topic(chain, Kind.TIP, "peer-0"): messages.encode_tip(b"", b""),
-        Topic(chain, Kind.ASK, "peer-0"): messages.encode_ask(2**64 - 1, b""),
-        Topic(chain, Kind.ASK, "stranger"): messages.encode_ask(0, b""),
-        Topic(chain, Kind.ANSWER, chain, "peer-0"): cbor.encode([b"", bytes(64)]),
+        Topic(chain, Kind.ASK, "peer-0"): messages.encode_ask(Ask(incarnation=0, next_height=2**64 - 1)),
+        Topic(chain, Kind.ASK, "stranger"): messages.encode_ask(Ask(incarnation=0, next_height=0)),
+        Topic(chain, Kind.ANSWER, chain, "peer-0"): cbor.encode([b"", bytes(64), []]),
+        Topic(chain, Kind.FREEZE, "peer-0"): messages.encode_freezes([], [b"", b""]),
+        Topic(site.roster.ledger, Kind.ROSTER, "stranger"): cbor.encode([b""]),
         Topic(chain, Kind.PROPOSAL): b"",
     }
     with Ear(site) as stranger:

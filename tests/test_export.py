@@ -3,12 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from gateway import canonical, signing
 from gateway.errors import ConfigError, StoreError, Unavailable
 from gateway.export import transparent_reading
 from gateway.io.store.readings import ReadingStore
 from gateway.ledger.receipt import verify_transparent
+from gateway.ledger.voting import cast_vote
 from gateway.model import Reading
-from tests.builders import DEVICE, make_reading, make_roster, reading_leaf, ward_chain
+from tests.builders import DEVICE, VOTED_S, alone, keys_of, make_reading, make_roster, reading_leaf, ward_chain
+from tests.epochs import both_keys_of, epochs, post_quantum
 from tests.states import PEERS, keep, row_of
 
 
@@ -26,7 +29,7 @@ def test_every_reading_can_be_proved(store: ReadingStore) -> None:
     """Each certified reading comes with the receipts of every peer that voted, and holds against the roster."""
     for sequence in range(1, 6):
         number, data = transparent_reading(store, DEVICE, sequence)
-        proven = verify_transparent(data, make_roster())
+        proven = verify_transparent(data, alone(make_roster()))
         assert number == sequence
         assert proven.entry == make_reading(sequence, 60 + sequence)
         assert {vote.peer for vote in proven.votes} == set(PEERS)
@@ -35,7 +38,7 @@ def test_every_reading_can_be_proved(store: ReadingStore) -> None:
 def test_latest_is_the_latest_certified(store: ReadingStore) -> None:
     """Without a number it is the newest reading in a certified block that is proved, not one that waits."""
     number, data = transparent_reading(store, DEVICE, None)
-    entry = verify_transparent(data, make_roster()).entry
+    entry = verify_transparent(data, alone(make_roster())).entry
     assert isinstance(entry, Reading)
     assert (number, entry.sequence) == (5, 5)
 
@@ -45,6 +48,25 @@ def test_votes_that_come_late_are_receipts_too(store: ReadingStore) -> None:
     before = transparent_reading(store, DEVICE, 1)[1]
     store._database.rows("INSERT INTO vote SELECT height, 'peer-9', vote FROM vote WHERE peer = 'peer-0'")
     assert len(transparent_reading(store, DEVICE, 1)[1]) > len(before)
+
+
+def test_post_quantum_votes_are_two_receipts_each(store: ReadingStore) -> None:
+    """What was certified again in a post-quantum epoch is proved by both signatures of each vote."""
+    for proposal in ward_chain().proposals:
+        votes = [(peer, cast_vote(both_keys_of(peer), peer, 2, proposal.block, VOTED_S)) for peer in PEERS]
+        store.save_votes(proposal.block.height, votes, certified=True)
+    _, data = transparent_reading(store, DEVICE, 3)
+    assert len(signing.parse(data).unprotected[canonical.RECEIPTS]) == 2 * len(PEERS)
+    proven = verify_transparent(data, epochs(post_quantum))
+    assert (proven.post_quantum, proven.position.epoch, len(proven.votes)) == (True, 2, len(PEERS))
+
+
+def test_votes_of_two_epochs_are_not_exported(store: ReadingStore) -> None:
+    """A store never keeps votes of two epochs on a certified block: one that does was damaged."""
+    block = ward_chain().proposals[1].block
+    store.save_votes(1, [("peer-3", cast_vote(keys_of("peer-3"), "peer-3", 2, block, VOTED_S))], certified=False)
+    with pytest.raises(StoreError, match="the votes on block 1 are of different roster epochs"):
+        transparent_reading(store, DEVICE, 3)
 
 
 def test_reading_that_is_not_certified_is_unavailable(store: ReadingStore) -> None:
@@ -75,6 +97,8 @@ def test_reading_that_is_not_here_is_named(store: ReadingStore) -> None:
             "UPDATE leaf SET tail = CAST(substr(tail, 1, 80) || x'00' || substr(tail, 82) AS BLOB) WHERE position = 2",
             "leaf 2",
         ),
+        ("UPDATE vote SET vote = x'00' WHERE height = 1", "a vote on block 1 was damaged"),
+        ("DELETE FROM vote WHERE height = 1", "of different roster epochs, or there are none"),
         ("UPDATE block SET proposal = x'00' WHERE height = 1", "block 1 was damaged"),
         ("DELETE FROM leaf WHERE position = 1", f"the enrolment of {DEVICE} is not in the chain"),
     ],

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from gateway import canonical, cbor, merkle, signing
 from gateway.errors import VerificationError
 from gateway.ledger.anchor import FIRST_RETRY_MS, LAST_RETRY_MS, WINDOW, Anchor, TipPoll, state_tip
+from gateway.ledger.closing import Place
 from gateway.ledger.quorum import verify_certificate
-from gateway.ledger.voting import Tip, cast_vote
+from gateway.ledger.statements import BLOCK_TYPE
+from gateway.ledger.voting import cast_vote
 from gateway.model import Proposal
-from tests.builders import CHAIN, VOTED_S, Chain, key_of, make_roster, member, signed_again, ward_chain
+from tests.builders import CHAIN, VOTED_S, Chain, key_of, keys_of, make_roster, member, signed_again, ward_chain
 
 ROSTER = make_roster()
 PEERS = [peer.id for peer in ROSTER.peers]
@@ -19,7 +21,7 @@ NONCE = b"sixteen bytes..."
 
 
 def vote_of(peer: str, proposal: Proposal, epoch: int = 1) -> bytes:
-    return cast_vote(key_of(peer), peer, epoch, proposal.block, VOTED_S)
+    return cast_vote(keys_of(peer), peer, epoch, proposal.block, VOTED_S)
 
 
 def anchored(*proposals: Proposal) -> Anchor:
@@ -33,16 +35,22 @@ def message_of(proposal: Proposal) -> bytes:
     return proposal.signed + b" as a message"
 
 
-def tip_at(count: int, chain: Chain = WARD) -> tuple[Tip, bytes]:
-    """Give a peer's tip behind this many blocks, and the proposal that it shows for it."""
+def tip_at(count: int, chain: Chain = WARD) -> Place:
+    """Give the place behind this many blocks."""
     hashes = [leaf_hash for proposal in chain.proposals[:count] for leaf_hash in proposal.hashes]
     frontier = merkle.Frontier().extend(hashes)
-    return Tip(chain=CHAIN, next_height=count, frontier=frontier), (chain.proposals[count - 1].signed if count else b"")
+    proposal = chain.proposals[count - 1].signed if count else b""
+    return Place(count, frontier.size, frontier.root(), proposal)
+
+
+def stated(key: str, peer: str, place: Place, incarnation: int = 0) -> bytes:
+    """Give the tip that somebody states with a key in a peer's name."""
+    return state_tip(keys_of(key), peer, CHAIN, incarnation, place, NONCE)
 
 
 def answer_of(peer: str, count: int, *, nonce: bytes = NONCE) -> tuple[bytes, bytes]:
-    tip, proposal = tip_at(count)
-    return state_tip(key_of(peer), peer, tip, nonce), proposal
+    place = tip_at(count)
+    return state_tip(keys_of(peer), peer, CHAIN, 0, place, nonce), place.proposal
 
 
 # -- blocks in flight
@@ -130,7 +138,7 @@ def test_a_certified_block_is_not_published_again() -> None:
 @given(st.lists(st.tuples(st.sampled_from(PEERS), st.integers(0, 2)), max_size=8))
 def test_a_quorum_of_answers_tells_how_far_the_chain_goes(answers: list[tuple[str, int]]) -> None:
     """It is answered when three of four have said so; the highest block that any of them shows is what counts."""
-    poll = TipPoll(ROSTER, CHAIN, NONCE)
+    poll = TipPoll(ROSTER, CHAIN, 0, NONCE)
     assert (poll.answered, poll.next_height) == (False, 0)
     for peer, count in answers:
         poll.answer(*answer_of(peer, count))
@@ -140,7 +148,7 @@ def test_a_quorum_of_answers_tells_how_far_the_chain_goes(answers: list[tuple[st
 
 def test_fault_14_a_peers_later_answer_does_not_take_back_a_block() -> None:
     """Once a peer has shown a signed block, an older answer of its that comes late does not hide it."""
-    poll = TipPoll(ROSTER, CHAIN, NONCE)
+    poll = TipPoll(ROSTER, CHAIN, 0, NONCE)
     poll.answer(*answer_of("peer-0", 2))
     poll.answer(*answer_of("peer-0", 0))
     assert poll.next_height == 2
@@ -148,7 +156,7 @@ def test_fault_14_a_peers_later_answer_does_not_take_back_a_block() -> None:
 
 def test_an_answer_to_an_earlier_question_is_passed_over() -> None:
     """What the broker kept from before carries another nonce: neither counted nor an error."""
-    poll = TipPoll(ROSTER, CHAIN, NONCE)
+    poll = TipPoll(ROSTER, CHAIN, 0, NONCE)
     for peer in PEERS:
         poll.answer(*answer_of(peer, 2, nonce=b"an older one"))
     assert (poll.answered, poll.next_height) == (False, 0)
@@ -157,21 +165,22 @@ def test_an_answer_to_an_earlier_question_is_passed_over() -> None:
 def test_an_answer_about_another_chain_is_passed_over() -> None:
     """A tip of another chain says nothing about this one."""
     roster = signed_again(replace(ROSTER, gateways=(*ROSTER.gateways, member("ward-4", "ward-4.0"))))
-    poll = TipPoll(roster, "ward-4.0", NONCE)
+    poll = TipPoll(roster, "ward-4.0", 0, NONCE)
     poll.answer(*answer_of("peer-0", 2))
     assert poll.next_height == 0
 
 
 def test_an_answer_by_a_stranger_or_in_a_peers_name_is_refused() -> None:
     """Only peers on the roster answer, each with its own key."""
-    tip, proposal = tip_at(1)
-    poll = TipPoll(ROSTER, CHAIN, NONCE)
+    tip = tip_at(1)
+    proposal = tip.proposal
+    poll = TipPoll(ROSTER, CHAIN, 0, NONCE)
     with pytest.raises(VerificationError, match="peer 'mallory' is not on the roster"):
-        poll.answer(state_tip(key_of("mallory"), "mallory", tip, NONCE), proposal)
+        poll.answer(stated("mallory", "mallory", tip), proposal)
     with pytest.raises(VerificationError, match="does not hold"):
-        poll.answer(state_tip(key_of("mallory"), "peer-0", tip, NONCE), proposal)
+        poll.answer(stated("mallory", "peer-0", tip), proposal)
     with pytest.raises(VerificationError, match="does not hold"):
-        poll.answer(state_tip(key_of("peer-1"), "peer-0", tip, NONCE), proposal)
+        poll.answer(stated("peer-1", "peer-0", tip), proposal)
     nameless = signing.sign(key_of("peer-0"), cbor.encode({1: -8}), b"")
     with pytest.raises(VerificationError, match="is not on the roster"):
         poll.answer(nameless, proposal)
@@ -180,37 +189,39 @@ def test_an_answer_by_a_stranger_or_in_a_peers_name_is_refused() -> None:
 def test_another_statement_of_a_peer_is_no_tip() -> None:
     """What a peer signed as something else is not taken for an answer."""
     key = key_of("peer-0")
-    header = canonical.signer_header(canonical.BLOCK_TYPE, key.kid, "peer-0", CHAIN)
+    header = canonical.signer_header(BLOCK_TYPE, key.kid, "peer-0", CHAIN)
     with pytest.raises(VerificationError, match="not a tip"):
-        TipPoll(ROSTER, CHAIN, NONCE).answer(signing.sign(key, header, b""), b"")
+        TipPoll(ROSTER, CHAIN, 0, NONCE).answer(signing.sign(key, header, b""), b"")
 
 
 def test_a_peer_cannot_claim_a_block_that_the_gateway_did_not_sign() -> None:
     """A tip beyond the empty tree comes with the gateway's own proposal for exactly that place."""
-    tip, proposal = tip_at(2)
-    _, earlier = tip_at(1)
+    tip = tip_at(2)
+    proposal, earlier = tip.proposal, tip_at(1).proposal
     forged = ward_chain(4).proposals[1].signed
-    poll = TipPoll(ROSTER, CHAIN, NONCE)
+    poll = TipPoll(ROSTER, CHAIN, 0, NONCE)
     with pytest.raises(VerificationError, match="not CBOR"):
-        poll.answer(state_tip(key_of("peer-0"), "peer-0", tip, NONCE), b"")
+        poll.answer(stated("peer-0", "peer-0", tip), b"")
     for shown in (earlier, forged):
         with pytest.raises(VerificationError, match="the tip of peer-0 is not the block that it shows"):
-            poll.answer(state_tip(key_of("peer-0"), "peer-0", tip, NONCE), shown)
+            poll.answer(stated("peer-0", "peer-0", tip), shown)
     for claim in (
         replace(tip, next_height=3),
-        replace(tip, incarnation=1),
-        replace(tip, frontier=tip_at(1)[0].frontier),
+        replace(tip, size=tip_at(1).size),
+        replace(tip, root=tip_at(1).root),
         replace(tip, next_height=0),
     ):
         with pytest.raises(VerificationError, match="is not the block that it shows"):
-            poll.answer(state_tip(key_of("peer-0"), "peer-0", claim, NONCE), proposal)
+            poll.answer(stated("peer-0", "peer-0", claim), proposal)
+    with pytest.raises(VerificationError, match="is not the block that it shows"):
+        poll.answer(stated("peer-0", "peer-0", tip, incarnation=1), proposal)
     assert poll.next_height == 0
 
 
 def test_every_flipped_bit_of_an_answer_is_refused_or_passed_over() -> None:
     """A damaged answer never counts."""
     signed, proposal = answer_of("peer-0", 1)
-    poll = TipPoll(ROSTER, CHAIN, NONCE)
+    poll = TipPoll(ROSTER, CHAIN, 0, NONCE)
     for place in range(len(signed) * 8):
         flipped = bytearray(signed)
         flipped[place // 8] ^= 1 << place % 8

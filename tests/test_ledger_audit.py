@@ -11,12 +11,27 @@ from hypothesis import strategies as st
 from gateway import canonical, cbor, merkle, signing
 from gateway.errors import VerificationError
 from gateway.ledger.audit import ChainAudit, Fork, first_fork
-from gateway.ledger.voting import Conflict, VotedBlock, cast_vote
-from gateway.model import Block, Proposal, Roster
-from tests.builders import CHAIN, GATEWAY, SEALED_MS, VOTED_S, key_of, make_roster, propose
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.statements import BLOCK_TYPE, encode_block
+from gateway.ledger.voting import VotedBlock, cast_vote
+from gateway.model import Block, Certificate, Proposal
+from tests.builders import (
+    CHAIN,
+    GATEWAY,
+    SEALED_MS,
+    VOTED_S,
+    alone,
+    key_of,
+    keys_of,
+    make_roster,
+    member,
+    propose,
+    signed_again,
+)
 
 PEER = "peer-0"
-ROSTER = make_roster()
+QUORUM = ("peer-0", "peer-1", "peer-2")
+ROSTERS = alone(make_roster())
 SIZES = (2, 5, 250, 300, 100, 1, 360)  # blocks within, over and at the bounds of tiles
 
 
@@ -26,11 +41,11 @@ class Copy:
 
     blocks: list[VotedBlock] = field(default_factory=list)
     tiles: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    evidence: Conflict | None = None
+    certificates: dict[int, Certificate] = field(default_factory=dict)
 
     def copied(self) -> "Copy":
         """Give one of its own to damage."""
-        return Copy(list(self.blocks), dict(self.tiles), self.evidence)
+        return Copy(list(self.blocks), dict(self.tiles), dict(self.certificates))
 
     def read(self, level: int, number: int) -> bytes:
         """Give a tile, as merkle.TileReader."""
@@ -40,10 +55,6 @@ class Copy:
         """Give how many tiles there are by level."""
         levels = [level for level, _ in self.tiles]
         return {level: levels.count(level) for level in levels}
-
-    def proposal_at(self, height: int) -> bytes | None:
-        """Give the proposal that was voted for at a height."""
-        return next((voted.proposal for voted in self.blocks if voted.height == height), None)
 
 
 def leaf(number: int, branch: int = 0) -> bytes:
@@ -73,8 +84,13 @@ def proposals_of(*sizes: int, branch: int = 0) -> Iterator[Proposal]:
 
 def voted_for(proposal: Proposal, epoch: int = 1, peer: str = PEER) -> VotedBlock:
     block = proposal.block
-    vote = cast_vote(key_of(peer), peer, epoch, block, VOTED_S)
-    return VotedBlock(CHAIN, block.height, block.start, block.size, proposal.signed, vote)
+    vote = cast_vote(keys_of(peer), peer, epoch, block, VOTED_S)
+    return VotedBlock(CHAIN, block.incarnation, block.height, block.start, block.size, proposal.signed, vote)
+
+
+def certificate_of(proposal: Proposal, *peers: str, epoch: int = 1) -> Certificate:
+    votes = [cast_vote(keys_of(peer), peer, epoch, proposal.block, VOTED_S) for peer in peers or QUORUM]
+    return Certificate(proposal=proposal.signed, votes=tuple(votes))
 
 
 def copy_of(*sizes: int, branch: int = 0) -> Copy:
@@ -87,11 +103,17 @@ def copy_of(*sizes: int, branch: int = 0) -> Copy:
 
 @cache
 def sound() -> Copy:
-    """Give a copy with two levels of tiles, frozen by a second block at height 3; not to be changed."""
+    """Give a copy with two levels of tiles and two certificates; not to be changed."""
     copy = copy_of(*SIZES)
-    *_, other = proposals_of(*SIZES[:4], branch=1)
-    copy.evidence = Conflict(CHAIN, copy.blocks[3].proposal, other.signed)
+    for height in (2, 4):
+        copy.certificates[height] = certificate_of(proposals()[height])
     return copy
+
+
+@cache
+def proposals() -> tuple[Proposal, ...]:
+    """Give the blocks of `sound`."""
+    return tuple(proposals_of(*SIZES))
 
 
 @cache
@@ -102,22 +124,20 @@ def tall() -> Copy:
 
 def walk(audit: ChainAudit, copy: Copy) -> None:
     for voted in copy.blocks:
-        audit.follow(voted)
-    audit.end(copy.counts())
-    if copy.evidence is not None:
-        audit.check_evidence(copy.evidence, copy.proposal_at)
+        audit.follow(voted, copy.certificates.get(voted.height))
+    audit.end(copy.counts(), len(copy.certificates))
 
 
-def audited(copy: Copy, roster: Roster = ROSTER) -> ChainAudit:
+def audited(copy: Copy, rosters: Rosters = ROSTERS) -> ChainAudit:
     """Audit a copy that is sound."""
-    audit = ChainAudit(roster, PEER, CHAIN, copy.read)
+    audit = ChainAudit(rosters, PEER, CHAIN, 0, copy.read)
     walk(audit, copy)
     return audit
 
 
-def refused_at(copy: Copy, match: str) -> int:
+def refused_at(copy: Copy, match: str, rosters: Rosters = ROSTERS) -> int:
     """Audit a damaged copy, and give the height of the first difference."""
-    audit = ChainAudit(ROSTER, PEER, CHAIN, copy.read)
+    audit = ChainAudit(rosters, PEER, CHAIN, 0, copy.read)
     with pytest.raises(VerificationError, match=match):
         walk(audit, copy)
     return audit.height
@@ -143,9 +163,12 @@ def test_an_undamaged_copy_is_sound(sizes: tuple[int, ...]) -> None:
     assert (audit.height, audit.leaves) == (len(sizes), sum(sizes))
 
 
-def test_a_frozen_chain_is_sound() -> None:
-    """Evidence that contradicts what was voted for belongs to a sound copy."""
-    assert audited(sound()).leaves == sum(SIZES)
+def test_certificates_are_counted() -> None:
+    """All blocks below one with a certificate are final; so many of them have none of their own."""
+    audit = audited(sound())
+    assert (audit.certified, audit.certificates) == (5, 2)
+    audit = audited(copy_of(*SIZES))
+    assert (audit.certified, audit.certificates) == (0, 0)
 
 
 def test_a_tall_tree_is_sound() -> None:
@@ -154,9 +177,46 @@ def test_a_tall_tree_is_sound() -> None:
     assert audited(tall()).leaves == 8 * 8192 + 1
 
 
-def test_votes_of_earlier_epochs_count() -> None:
-    """A copy that is older than the roster's last epoch is as sound as ever."""
-    assert audited(sound(), make_roster(epoch=7)).height == len(SIZES)
+@cache
+def two_epochs() -> Rosters:
+    """Give a ledger whose four peers were followed by three others and `PEER`, in the next epoch."""
+    before = make_roster()
+    peers = (*before.peers[:1], *(member(name) for name in ("peer-5", "peer-6", "peer-7")))
+    policy = replace(before.policy, of=tuple(peer.id for peer in peers))
+    return Rosters((before, signed_again(replace(before, version=2, epoch=2, peers=peers, policy=policy))))
+
+
+def test_votes_count_by_the_roster_of_their_epoch() -> None:
+    """A block may have a vote of any epoch in which the peer belonged, and a certificate of any quorum of then."""
+    copy = sound().copied()
+    copy.blocks[5] = voted_for(proposals()[5], epoch=2)
+    copy.certificates[5] = certificate_of(proposals()[5], "peer-5", "peer-6", "peer-7", epoch=2)
+    assert audited(copy, two_epochs()).certified == 6
+    assert refused_at(copy, "the vote on block 5: roster epoch 2 is not known") == 5
+    copy.certificates[5] = certificate_of(proposals()[5], "peer-5", "peer-6", "peer-7", epoch=1)
+    assert refused_at(copy, "the certificate of block 5: peer 'peer-5' is not on the roster", two_epochs()) == 5
+
+
+def test_a_gateway_that_was_retired_has_written_what_it_wrote() -> None:
+    """Proposals are held against the last version of the roster on which their gateway belonged."""
+    before = make_roster()
+    retired = Rosters((before, signed_again(replace(before, version=2, epoch=2, gateways=()))))
+    assert audited(sound(), retired).height == len(SIZES)
+
+
+def test_a_proposal_that_was_signed_again_has_its_own_certificate() -> None:
+    """A certificate may be for other signatures over the very same block."""
+    copy = sound().copied()
+    copy.certificates[3] = replace(certificate_of(proposals()[3]), proposal=signed_otherwise(proposals()[3].block))
+    assert copy.certificates[3].proposal != copy.blocks[3].proposal
+    assert audited(copy).certificates == 3
+
+
+def signed_otherwise(block: Block) -> bytes:
+    """Give the gateway's signature over a block with the other name of the algorithm."""
+    key = key_of(GATEWAY)
+    header = {1: canonical.ED25519, 3: BLOCK_TYPE, 4: key.kid, 15: {1: GATEWAY, 2: CHAIN}}
+    return signing.sign(key, cbor.encode(header), encode_block(block))
 
 
 # -- flipped bits
@@ -202,15 +262,18 @@ def test_a_flipped_bit_of_a_node_above_is_found(place: int, bit: int) -> None:
     assert refused_at(copy, rf"hash {place} of tile \(1, 0\)") == block_with_leaf(256 * (place + 1) - 1)
 
 
-@given(bit=BITS, is_second=st.booleans())
-def test_a_flipped_bit_of_evidence_is_found(bit: int, is_second: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
-    """One bit of what accuses a gateway is found, behind the last block."""
+@given(bit=BITS, vote=st.none() | st.integers(0, 2))
+def test_a_flipped_bit_of_a_certificate_is_found(bit: int, vote: int | None) -> None:
+    """One bit of a certificate's proposal or votes is found, at its block."""
     copy = sound().copied()
-    assert copy.evidence is not None
-    first, second = copy.evidence.first, copy.evidence.second
-    pair = (first, flipped(second, bit)) if is_second else (flipped(first, bit), second)
-    copy.evidence = Conflict(CHAIN, *pair)
-    assert refused_at(copy, "^the evidence against chain ") == len(SIZES)
+    certificate = copy.certificates[2]
+    votes = list(certificate.votes)
+    if vote is None:
+        certificate = replace(certificate, proposal=flipped(certificate.proposal, bit))
+    else:
+        votes[vote] = flipped(votes[vote], bit)
+    copy.certificates[2] = replace(certificate, votes=tuple(votes))
+    assert refused_at(copy, "the certificate of block 2") == 2
 
 
 @pytest.mark.parametrize(("tile", "bit"), [((0, 255), 9), ((1, 0), 65_535), ((2, 0), 0)], ids=str)
@@ -270,45 +333,72 @@ def test_blocks_in_another_order_are_found() -> None:
         ({"start": 3}, "does not follow"),
         ({"start_root": bytes(32)}, "does not follow"),
         ({"root": bytes(32)}, "do not make its root"),
-        ({"incarnation": 1}, "incarnation"),
+        ({"incarnation": 1}, "another block stands"),
         ({"chain": "ward-4.00000000"}, "no gateway on the roster"),
     ],
 )
 def test_a_signed_block_that_cannot_follow_is_found(changes: dict[str, int | bytes | str], what: str) -> None:
     """A gateway's signature does not help a block that this peer could not have voted for."""
     copy = sound().copied()
-    block = list(proposals_of(*SIZES))[1].block
+    block = proposals()[1].block
     copy.blocks[1] = voted_for(propose(replace(block, **changes), ()))  # type: ignore[arg-type]  # a field's own type each
     assert refused_at(copy, what) == 1
 
 
+def test_a_block_of_another_incarnation_is_found() -> None:
+    """A block belongs to the incarnation that is signed in it, wherever its row says that it stands."""
+    copy = copy_of(2)
+    audit = ChainAudit(ROSTERS, PEER, CHAIN, 1, copy.read)
+    with pytest.raises(VerificationError, match="another block stands at height 0"):
+        audit.follow(copy.blocks[0])
+
+
 def test_a_vote_for_another_block_is_found() -> None:
     """A vote that this peer cast elsewhere is none for the block beside it, nor is another peer's."""
-    copy, proposals = sound().copied(), list(proposals_of(*SIZES))
-    moved = replace(proposals[4].block, height=5)
-    copy.blocks[4] = replace(copy.blocks[4], vote=cast_vote(key_of(PEER), PEER, 1, moved, VOTED_S))
-    assert refused_at(copy, "the vote on block 4 is for another position") == 4
-    copy.blocks[4] = voted_for(proposals[4], peer="peer-1")
-    assert refused_at(copy, "the vote on block 4: the signature") == 4
-    block = proposals[4].block
-    copy.blocks[4] = replace(copy.blocks[4], vote=cast_vote(key_of(PEER), "peer-1", 1, block, VOTED_S))
+    copy = sound().copied()
+    block = proposals()[4].block
+    moved = replace(block, height=5)
+    copy.blocks[4] = replace(copy.blocks[4], vote=cast_vote(keys_of(PEER), PEER, 1, moved, VOTED_S))
+    assert refused_at(copy, "the vote on block 4: the vote of peer-0 is for another position") == 4
+    copy.blocks[4] = replace(copy.blocks[4], vote=cast_vote(keys_of(PEER), "peer-1", 1, block, VOTED_S))
+    assert refused_at(copy, "the vote on block 4: the vote of peer-1 is by key") == 4
+    copy.blocks[4] = voted_for(proposals()[4], peer="peer-1")
     assert refused_at(copy, "the vote on block 4 is not by peer-0") == 4
 
 
-def test_evidence_that_proves_nothing_is_found() -> None:
-    """A pair without a contradiction, or with a first half that was never voted for, accuses nobody."""
+@pytest.mark.parametrize(
+    ("certificate", "what"),
+    [
+        (lambda: certificate_of(proposals()[3]), "the certificate of block 4 is of another one"),
+        (lambda: certificate_of(proposals()[4], "peer-1", "peer-3"), "2 of 4 have voted, 3 are needed"),
+        (lambda: replace(certificate_of(proposals()[4]), votes=()), "a certificate without votes"),
+        (
+            lambda: replace(certificate_of(proposals()[4]), votes=certificate_of(proposals()[3]).votes),
+            "for another position than block 4",
+        ),
+    ],
+)
+def test_a_certificate_that_makes_nothing_final_is_found(certificate: Callable[[], Certificate], what: str) -> None:
+    """A certificate of another block, or without a quorum, is found at the block beside which it stands."""
     copy = sound().copied()
-    assert copy.evidence is not None
-    copy.evidence = Conflict(CHAIN, copy.blocks[3].proposal, copy.blocks[4].proposal)
-    assert refused_at(copy, "does not contradict") == len(SIZES)
-    copy.evidence = Conflict(CHAIN, copy.blocks[2].proposal, sound().evidence.second)  # type: ignore[union-attr]  # it has one
-    assert refused_at(copy, "does not contradict") == len(SIZES)
+    copy.certificates[4] = certificate()
+    assert refused_at(copy, what) == 4
+
+
+def test_a_certificate_of_no_block_is_found() -> None:
+    """Every certificate belongs to a block that is there."""
+    copy = sound().copied()
+    copy.certificates[99] = certificate_of(proposals()[4])
+    assert refused_at(copy, "3 certificates are kept, of its blocks 2") == len(SIZES)
 
 
 def test_a_stranger_has_no_copy() -> None:
-    """Who is not on the roster cannot have voted."""
-    with pytest.raises(VerificationError, match="'nobody' is not on the roster"):
-        ChainAudit(ROSTER, "nobody", CHAIN, Copy().read)
+    """Who was on no roster cannot have voted, and a chain that nobody writes is nobody's."""
+    audit = ChainAudit(ROSTERS, "nobody", CHAIN, 0, sound().read)
+    with pytest.raises(VerificationError, match="the vote on block 0 is not by nobody"):
+        audit.follow(sound().blocks[0])
+    with pytest.raises(VerificationError, match="no gateway on the roster writes chain 'nowhere'"):
+        ChainAudit(ROSTERS, PEER, "nowhere", 0, Copy().read)
 
 
 # -- two copies
@@ -316,33 +406,31 @@ def test_a_stranger_has_no_copy() -> None:
 
 def test_copies_of_one_history_do_not_differ() -> None:
     """Two peers' copies are the same as far as both go, whoever voted."""
-    here, there = sound().blocks, [voted_for(proposal, peer="peer-1") for proposal in proposals_of(*SIZES)]
-    assert first_fork(ROSTER, CHAIN, here, there) is None
-    assert first_fork(ROSTER, CHAIN, here[:3], there) is None
-    assert first_fork(ROSTER, CHAIN, [], there) is None
+    here, there = sound().blocks, [voted_for(proposal, peer="peer-1") for proposal in proposals()]
+    assert first_fork(ROSTERS, CHAIN, 0, here, there) is None
+    assert first_fork(ROSTERS, CHAIN, 0, here[:3], there) is None
+    assert first_fork(ROSTERS, CHAIN, 0, [], there) is None
 
 
 def test_copies_of_two_histories_differ_where_the_gateway_forked() -> None:
     """The first height of two histories is named, with both signed proposals."""
     here, there = sound().blocks, copy_of(*SIZES, branch=2).blocks
-    assert first_fork(ROSTER, CHAIN, here, there) == Fork(1, here[1].proposal, there[1].proposal)
+    assert first_fork(ROSTERS, CHAIN, 0, here, there) == Fork(1, here[1].proposal, there[1].proposal)
 
 
 def test_a_fork_that_joins_again_is_found() -> None:
     """Blocks cut elsewhere differ, also where the tree and all later blocks are the same."""
     here, there = copy_of(2, 3, 4, 5).blocks, copy_of(3, 2, 4, 5).blocks
     assert here[2:] == there[2:]
-    assert first_fork(ROSTER, CHAIN, here, there) == Fork(0, here[0].proposal, there[0].proposal)
+    assert first_fork(ROSTERS, CHAIN, 0, here, there) == Fork(0, here[0].proposal, there[0].proposal)
 
 
 def test_a_block_signed_twice_is_no_fork() -> None:
     """A second valid signature over the very same block, here with the other name of the algorithm, is no other one."""
     here, there = sound().blocks, list(sound().blocks)
-    block, key = next(proposals_of(*SIZES)).block, key_of(GATEWAY)
-    header = {1: canonical.ED25519, 3: canonical.BLOCK_TYPE, 4: key.kid, 15: {1: GATEWAY, 2: CHAIN}}
-    there[0] = replace(there[0], proposal=signing.sign(key, cbor.encode(header), canonical.encode_block(block)))
+    there[0] = replace(there[0], proposal=signed_otherwise(proposals()[0].block))
     assert there[0] != here[0]
-    assert first_fork(ROSTER, CHAIN, here, there) is None
+    assert first_fork(ROSTERS, CHAIN, 0, here, there) is None
 
 
 @given(height=st.integers(0, len(SIZES) - 1), bit=BITS, is_here=st.booleans())
@@ -352,7 +440,7 @@ def test_damage_is_no_fork(height: int, bit: int, is_here: bool) -> None:  # noq
     damaged[height] = replace(damaged[height], proposal=flipped(damaged[height].proposal, bit))
     pair = (damaged, whole) if is_here else (whole, damaged)
     with pytest.raises(VerificationError, match=f"^{'here' if is_here else 'there'}: block {height}: "):
-        first_fork(ROSTER, CHAIN, *pair)
+        first_fork(ROSTERS, CHAIN, 0, *pair)
 
 
 def test_a_lost_block_is_no_fork() -> None:
@@ -360,4 +448,4 @@ def test_a_lost_block_is_no_fork() -> None:
     lost = list(sound().blocks)
     del lost[2]
     with pytest.raises(VerificationError, match=r"^there: block 2 is missing"):
-        first_fork(ROSTER, CHAIN, sound().blocks, lost)
+        first_fork(ROSTERS, CHAIN, 0, sound().blocks, lost)

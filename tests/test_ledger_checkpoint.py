@@ -20,15 +20,18 @@ from gateway.ledger.checkpoint import (
     origin,
     parse_checkpoint,
     parse_note,
+    parse_origin,
     peer_key,
     sign_as_log,
     verify_checkpoint,
     verify_known,
     verify_line,
 )
-from tests.builders import CHAIN, GATEWAY, VOTED_S, key_of, make_roster, ward_chain
+from tests.builders import CHAIN, GATEWAY, VOTED_S, alone, flat, key_of, make_roster, ward_chain
+from tests.epochs import epochs, full_member
 
 ROSTER = make_roster()
+ROSTERS = alone(ROSTER)
 BLOCK = ward_chain().proposals[-1].block
 HEAD = Checkpoint(origin(ROSTER.ledger, CHAIN), BLOCK.size, BLOCK.root)
 TEXT = str(HEAD)
@@ -156,8 +159,9 @@ def test_quorum_makes_a_checkpoint() -> None:
     """The gateway and three of four peers, in any order and among strangers, are who signed; each states a time."""
     stranger = by_peer("stranger")
     lines = [by_peer("peer-2", VOTED_S + 2), stranger, by_peer("peer-0"), LOG_LINE, by_peer("peer-3", VOTED_S + 3)]
-    signers = verify_checkpoint(ROSTER, note_of(*lines).encode())
+    signers = verify_checkpoint(ROSTERS, note_of(*lines).encode())
     assert (signers.checkpoint, signers.gateway.id, signers.unknown) == (HEAD, GATEWAY, 1)
+    assert signers.roster == ROSTER
     assert signers.cosigned_s == {"peer-0": VOTED_S, "peer-2": VOTED_S + 2, "peer-3": VOTED_S + 3}
 
 
@@ -184,7 +188,7 @@ def test_quorum_makes_a_checkpoint() -> None:
 def test_note_that_proves_too_little_is_refused(lines: list[NoteSignature], reason: str) -> None:
     """Too few signers, one who counts twice, or a known key's line that does not hold: the whole note is refused."""
     with pytest.raises(VerificationError, match=reason):
-        verify_checkpoint(ROSTER, note_of(*lines).encode())
+        verify_checkpoint(ROSTERS, note_of(*lines).encode())
 
 
 def test_other_ledgers_and_chains_are_refused() -> None:
@@ -193,6 +197,71 @@ def test_other_ledgers_and_chains_are_refused() -> None:
         text = str(replace(HEAD, origin=name))
         with pytest.raises(VerificationError, match=reason):
             verify_known(ROSTER, note_of(sign_as_log(key_of(GATEWAY), name, text), text=text))
+
+
+def head_of(ledger: str, incarnation: int = 0) -> Checkpoint:
+    return Checkpoint(origin(ledger, CHAIN, incarnation), BLOCK.size, BLOCK.root)
+
+
+def note_by(head: Checkpoint, gateway: signing.Key, ledger: str, *peers: str) -> bytes:
+    """Give the note of a head by a gateway's key and these peers."""
+    lines = [cosign(key_of(peer), f"{peer}.{ledger}", str(head), VOTED_S) for peer in peers]
+    return note_of(sign_as_log(gateway, head.origin, str(head)), *lines, text=str(head)).encode()
+
+
+PEERS = ("peer-0", "peer-1", "peer-2")
+
+
+def test_each_incarnation_is_a_log_of_its_own() -> None:
+    """The first has the chain's name, a later one its number behind it; none is taken for another."""
+    heads = [head_of(ROSTER.ledger, incarnation) for incarnation in (0, 1, 12)]
+    names = [f"{ROSTER.ledger}/{CHAIN}", f"{ROSTER.ledger}/{CHAIN}/1", f"{ROSTER.ledger}/{CHAIN}/12"]
+    assert [head.origin for head in heads] == names
+    keys = {gateway_key(ROSTER.ledger, ROSTER.gateways[0], incarnation).id for incarnation in (0, 1, 12)}
+    assert len(keys) == 3
+    for head in heads:
+        signers = verify_checkpoint(ROSTERS, note_by(head, key_of(GATEWAY), ROSTER.ledger, *PEERS))
+        assert (signers.checkpoint, signers.gateway.id) == (head, GATEWAY)
+    note = parse_note(note_by(heads[1], key_of(GATEWAY), ROSTER.ledger, *PEERS))
+    with pytest.raises(VerificationError, match="does not hold"):
+        verify_known(ROSTER, Note(TEXT, (replace(note.signatures[0], name=HEAD.origin, key_id=LOG_LINE.key_id),)))
+    with pytest.raises(VerificationError, match="gateway ward-3 is missing"):
+        verify_checkpoint(ROSTERS, Note(str(heads[2]), note.signatures[:1]).encode())
+
+
+@given(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), st.integers(0, 2**60))
+def test_names_of_logs_are_read_back(ledger: str, incarnation: int) -> None:
+    """Ledger, chain and incarnation come out of a name as they went in."""
+    assert parse_origin(origin(ledger, CHAIN, incarnation)) == (ledger, CHAIN, incarnation)
+
+
+@pytest.mark.parametrize("name", ["", "a", "a/b/", "a/b/0", "a/b/01", "a/b/-1", "a/b/one", "a/b/1/2", "a/b/\u0661"])
+def test_what_is_no_chains_name_is_refused(name: str) -> None:
+    """There is one way to write a chain's incarnation."""
+    with pytest.raises(VerificationError, match="which is no chain's name"):
+        parse_origin(name)
+
+
+def test_note_of_an_earlier_epoch_holds_by_its_roster() -> None:
+    """Who signed years ago may have left since: a note holds by the latest version that will do, and says which."""
+    former = (key_of(GATEWAY).public_key,)
+    gateway = replace(full_member(GATEWAY, CHAIN), public_key=key_of(GATEWAY, 2).public_key, former_keys=former)
+    peers = tuple(full_member(f"new-{number}") for number in range(4))
+    rosters = epochs(
+        lambda roster: replace(roster, gateways=(gateway,)),
+        lambda roster: replace(roster, peers=peers, policy=flat(3, peers)),
+        lambda roster: replace(roster, gateways=()),
+    )
+    ledger = rosters.current.ledger
+    head, later = head_of(ledger), ("new-0", "new-1", "new-2")
+    for generation, names, epoch in ((1, PEERS, 1), (2, PEERS, 2), (2, later, 3)):
+        note = note_by(head, key_of(GATEWAY, generation), ledger, *names)
+        assert verify_checkpoint(rosters, note).roster.epoch == epoch
+    for generation, names in ((1, later), (2, (*PEERS[:2], "new-0"))):
+        with pytest.raises(VerificationError, match=r"is missing|1 of 4 have cosigned"):
+            verify_checkpoint(rosters, note_by(head, key_of(GATEWAY, generation), ledger, *names))
+    with pytest.raises(VerificationError, match="no gateway on the roster writes chain 'ward-9'"):
+        verify_checkpoint(rosters, note_of(LOG_LINE, text=str(replace(head, origin=f"{ledger}/ward-9"))).encode())
 
 
 def test_known_key_is_known_by_name_and_id_together() -> None:
@@ -301,7 +370,7 @@ def test_damaged_note_proves_nothing_new(data: st.DataObject) -> None:
     for at in data.draw(st.sets(st.integers(0, len(sound) - 1), min_size=1, max_size=3)):
         sound[at] = data.draw(st.integers(0, 255))
     try:
-        signers = verify_checkpoint(ROSTER, bytes(sound))
+        signers = verify_checkpoint(ROSTERS, bytes(sound))
     except VerificationError:
         return
     assert signers.checkpoint == HEAD

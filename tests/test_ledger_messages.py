@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from gateway import cbor
 from gateway.errors import VerificationError
 from gateway.ledger import messages
-from gateway.ledger.messages import Kind, Topic
+from gateway.ledger.closing import Shown
+from gateway.ledger.messages import Ask, Kind, Topic
 from gateway.model import Certificate
 from gateway.toml import is_name
 
@@ -21,6 +22,13 @@ TOPICS = [
     ("iomt/1/ward-3.0/tip/peer-0", Topic("ward-3.0", Kind.TIP, "peer-0")),
     ("iomt/1/ward-3.0/ask/peer-0", Topic("ward-3.0", Kind.ASK, "peer-0")),
     ("iomt/1/ward-3.0/answer/peer-0/ward-3", Topic("ward-3.0", Kind.ANSWER, "peer-0", "ward-3")),
+    ("iomt/1/ward-3.0/freeze/peer-0", Topic("ward-3.0", Kind.FREEZE, "peer-0")),
+    ("iomt/1/ward-3.0/recovery", Topic("ward-3.0", Kind.RECOVERY)),
+    ("iomt/1/ward-3.0/opening/ward-3.0", Topic("ward-3.0", Kind.OPENING, "ward-3.0")),
+    ("iomt/1/ward-3.0/prove/peer-0", Topic("ward-3.0", Kind.PROVE, "peer-0")),
+    ("iomt/1/ward-3.0/proof/peer-0/peer-1", Topic("ward-3.0", Kind.PROOF, "peer-0", "peer-1")),
+    ("iomt/1/84c6c06b186fabfe/heads/peer-0", Topic("84c6c06b186fabfe", Kind.HEADS, "peer-0")),
+    ("iomt/1/84c6c06b186fabfe/roster/peer-0", Topic("84c6c06b186fabfe", Kind.ROSTER, "peer-0")),
 ]
 
 DECODERS: list[Callable[[bytes], object]] = [
@@ -28,6 +36,9 @@ DECODERS: list[Callable[[bytes], object]] = [
     messages.decode_certificate,
     messages.decode_tip,
     messages.decode_ask,
+    messages.decode_answer,
+    messages.decode_freezes,
+    messages.decode_opening,
 ]
 
 
@@ -108,7 +119,18 @@ def test_certificates_come_back(proposal: bytes, votes: list[bytes]) -> None:
 def test_tips_and_asks_come_back(statement: bytes, proposal: bytes, height: int, nonce: bytes) -> None:
     """A statement with its proposal, and a question with its nonce, survive the message."""
     assert messages.decode_tip(messages.encode_tip(statement, proposal)) == (statement, proposal)
-    assert messages.decode_ask(messages.encode_ask(height, nonce)) == (height, nonce)
+    ask = Ask(incarnation=height, next_height=height, nonce=nonce, to="peer-0")
+    assert messages.decode_ask(messages.encode_ask(ask)) == ask
+
+
+@given(signed=st.binary(max_size=40), others=st.lists(st.binary(max_size=40), max_size=2))
+def test_answers_freezes_and_openings_come_back(signed: bytes, others: list[bytes]) -> None:
+    """A block with its votes, freezes with their cause, and an opening with its closing survive the message."""
+    hashes = (bytes(32), b"\x01" * 32)
+    assert messages.decode_answer(messages.encode_answer(signed, hashes, others)) == (signed, hashes, tuple(others))
+    shown = tuple(Shown(signed, other) for other in others)
+    assert messages.decode_freezes(messages.encode_freezes(shown, others)) == (shown, tuple(others))
+    assert messages.decode_opening(messages.encode_opening(signed, shown)) == (signed, shown)
 
 
 MALFORMED: list[tuple[Callable[[bytes], object], object, str]] = [
@@ -124,11 +146,21 @@ MALFORMED: list[tuple[Callable[[bytes], object], object, str]] = [
     (messages.decode_tip, [b"statement"], "not a tip"),
     (messages.decode_tip, [b"statement", "proposal"], "not a tip"),
     (messages.decode_tip, b"statement", "not a tip"),
-    (messages.decode_ask, [1], "not an ask"),
-    (messages.decode_ask, [-1, b""], "not an ask"),
-    (messages.decode_ask, [True, b""], "not an ask"),
-    (messages.decode_ask, ["1", b""], "not an ask"),
-    (messages.decode_ask, [1, bytes(17)], "not an ask"),
+    (messages.decode_ask, [0, 1, b""], "not an ask"),
+    (messages.decode_ask, [0, -1, b"", ""], "not an ask"),
+    (messages.decode_ask, [0, True, b"", ""], "not an ask"),
+    (messages.decode_ask, ["0", 1, b"", ""], "not an ask"),
+    (messages.decode_ask, [0, 1, bytes(17), ""], "not an ask"),
+    (messages.decode_ask, [0, 1, b"", b"peer-0"], "not an ask"),
+    (messages.decode_answer, [b"signed", bytes(32)], "not an answer"),
+    (messages.decode_answer, [b"signed", bytes(31), []], "not an answer"),
+    (messages.decode_answer, [b"signed", bytes(32), [1]], "not an answer"),
+    (messages.decode_freezes, [[], [b"1", b"2", b"3"]], "not freezes"),
+    (messages.decode_freezes, [[], [1]], "not freezes"),
+    (messages.decode_freezes, [[[b"freeze"]], []], "not a freeze with the proposal"),
+    (messages.decode_freezes, [[b"freeze"], []], "not a freeze with the proposal"),
+    (messages.decode_opening, [b"opening"], "not an opening"),
+    (messages.decode_opening, [b"opening", [[b"freeze", 1]]], "not a freeze with the proposal"),
 ]
 
 

@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import VerificationError
-from gateway.ledger.policy import SPREAD_LIMIT, default_policy, describe, faults, is_met, require, smallest
+from gateway.errors import ConfigError, VerificationError
+from gateway.ledger.policy import (
+    SPREAD_LIMIT,
+    default_policy,
+    describe,
+    faults,
+    is_met,
+    parse_policy,
+    require,
+    smallest,
+)
 from gateway.model import NOBODY, Member, Policy
 from tests.builders import flat, member
 
@@ -180,3 +189,49 @@ def test_a_policy_is_read_as_people_say_it() -> None:
     assert describe(flat(1, PEERS[3:])) == "1 of lab, patients, regulator"
     assert describe(NOBODY) == "no peers yet"
     assert (smallest(POLICY), smallest(NOBODY)) == (3, 0)
+
+
+# -- as people write it
+
+
+@settings(deadline=None)
+@given(ledgers())
+def test_policy_is_read_as_it_is_described(ledger: tuple[Policy, list[Member]]) -> None:
+    """What is shown of a policy can be typed, spaces or none."""
+    policy, _ = ledger
+    text = describe(policy)
+    assert parse_policy(text) == policy
+    assert parse_policy(text.replace(", ", " ,\n").replace("(", " ( ").replace(")", " ) ")) == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "the end in the place of a number"),
+        ("lab", "'lab' in the place of a number"),
+        ("-1 of a", "'-1' in the place of a number"),
+        ("\u0662 of a, b", "in the place of a number"),
+        ("2", "the end in the place of 'of'"),
+        ("2 von a, b", "'von' in the place of 'of'"),
+        ("1 of", "the end in the place of a peer's name"),
+        ("1 of a,", "the end in the place of a peer's name"),
+        ("1 of a,, b", "',' in the place of a peer's name"),
+        ("1 of a/b", "'a/b' in the place of a peer's name"),
+        ("1 of a b", "'b' in the place of a comma"),
+        ("1 of a)", r"'\)' in the place of a comma"),
+        ("1 of (1 of a", r"the end in the place of '\)'"),
+        ("1 of (a, b)", "'a' in the place of a number"),
+        ("0 of a", "0 of 1 is no policy"),
+        ("3 of a, b", "3 of 2 is no policy"),
+        ("2 of a, a", "stands twice in the policy"),
+        ("1 of (1 of (1 of (1 of (1 of a))))", "4 levels at the most"),
+        ("1 of (" * 5000, "4 levels at the most"),
+        ("9" * 5000 + " of a", "the policy"),
+    ],
+)
+def test_text_that_is_no_policy_is_explained(text: str, reason: str) -> None:
+    """What stands where something else should, is said, with an example of what is allowed."""
+    with pytest.raises(ConfigError, match=reason) as caught:
+        parse_policy(text)
+    assert "; allowed: such as '2 of lab, (2 of a-1, a-2, a-3)'" in str(caught.value)
+    assert len(str(caught.value)) < 500

@@ -5,21 +5,34 @@ import cbor2
 import pytest
 
 from gateway import canonical, cbor, merkle, signing
+from gateway.block import Head
 from gateway.devices import Device, enrolment_details
 from gateway.errors import VerificationError
-from gateway.ledger.receipt import ENROLMENT, make_receipt, make_transparent, verify_transparent
+from gateway.ledger.receipt import (
+    ENROLMENT,
+    make_receipt,
+    make_receipts,
+    make_transparent,
+    require_post_quantum,
+    verify_transparent,
+)
+from gateway.ledger.statements import BLOCK_TYPE
 from gateway.ledger.voting import cast_vote
 from gateway.model import Block, Event, EventKind, Measurement, Reading
 from tests.builders import (
     CHAIN,
     DEVICE,
     GATEWAY,
+    SEALED_MS,
     VOTED_S,
     Chain,
+    alone,
     enrolment_leaf,
     event_leaf,
+    flat,
     genesis_leaf,
     key_of,
+    keys_of,
     make_event,
     make_reading,
     make_roster,
@@ -28,8 +41,10 @@ from tests.builders import (
     signed_again,
     ward_chain,
 )
+from tests.epochs import both_keys_of, epochs, full_member, plain, post_quantum, receipts_of
 
 ROSTER = make_roster()
+ROSTERS = alone(ROSTER)
 PEERS = [peer.id for peer in ROSTER.peers]
 WARD = ward_chain()
 INDEX, ENROLLED = 4, 1
@@ -60,7 +75,7 @@ def receipt_of(
     path: Sequence[bytes] = PATH,
     key: str | None = None,
 ) -> bytes:
-    vote = cast_vote(key_of(key or peer), peer, epoch, block, VOTED_S)
+    vote = cast_vote(keys_of(key or peer), peer, epoch, block, VOTED_S)
     return make_receipt(vote, index, size, path)
 
 
@@ -76,7 +91,7 @@ def with_proof(unprotected: object) -> bytes:
 def refused(data: bytes, reason: str) -> None:
     """Check that a file is refused with one line that says why."""
     with pytest.raises(VerificationError, match=reason) as caught:
-        verify_transparent(data, ROSTER)
+        verify_transparent(data, ROSTERS)
     assert "\n" not in str(caught.value)
 
 
@@ -85,7 +100,7 @@ def refused(data: bytes, reason: str) -> None:
 
 def test_a_transparent_reading_proves_who_measured_what_and_where_it_stands() -> None:
     """With nothing but file and roster: the reading, its device's enrolment, the position, every peer's vote."""
-    proven = verify_transparent(FILE, ROSTER)
+    proven = verify_transparent(FILE, ROSTERS)
     assert isinstance(proven.entry, Reading)
     assert proven.entry.measurements == (Measurement(147842, 60 + 3, "/min"),)
     assert proven.device is not None
@@ -93,6 +108,9 @@ def test_a_transparent_reading_proves_who_measured_what_and_where_it_stands() ->
     position = proven.position
     assert (position.chain, position.incarnation, position.index, position.height) == (CHAIN, 0, INDEX, 1)
     assert (position.start, position.size, position.root) == (2, 7, merkle.root(WARD.hashes()))
+    assert (position.sealed_ms, position.epoch) == (SEALED_MS, 1)
+    assert proven.enrolled == verify_transparent(PROOF_OF_ENROLMENT, ROSTERS).position
+    assert not proven.post_quantum
     assert [vote.peer for vote in proven.votes] == PEERS
     assert {vote.voted_ms for vote in proven.votes} == {VOTED_S * 1000}
 
@@ -100,22 +118,22 @@ def test_a_transparent_reading_proves_who_measured_what_and_where_it_stands() ->
 @pytest.mark.parametrize("index", range(2, 7))
 def test_every_reading_of_a_block_can_be_proved(index: int) -> None:
     """Each leaf of the block has its own path."""
-    entry = verify_transparent(WARD.transparent_reading(index, ENROLLED, PEERS), ROSTER).entry
+    entry = verify_transparent(WARD.transparent_reading(index, ENROLLED, PEERS), ROSTERS).entry
     assert entry.sequence == index - 1
 
 
 @pytest.mark.parametrize("peers", [PEERS[:3], PEERS[1:], PEERS[::-1]])
 def test_a_quorum_of_receipts_in_any_order_suffices(peers: list[str]) -> None:
     """Any three of four peers make the proof."""
-    assert len(verify_transparent(WARD.transparent_reading(INDEX, ENROLLED, peers), ROSTER).votes) == len(peers)
+    assert len(verify_transparent(WARD.transparent_reading(INDEX, ENROLLED, peers), ROSTERS).votes) == len(peers)
 
 
 def test_an_event_is_proved_by_its_gateway_and_peers() -> None:
     """Genesis and enrolment need no other proof: the roster names the gateway's key."""
-    genesis = verify_transparent(WARD.transparent_event(0, PEERS), ROSTER)
+    genesis = verify_transparent(WARD.transparent_event(0, PEERS), ROSTERS)
     assert isinstance(genesis.entry, Event)
     assert (genesis.entry.kind, genesis.device, genesis.position.index) == (EventKind.GENESIS, None, 0)
-    enrolment = verify_transparent(PROOF_OF_ENROLMENT, ROSTER)
+    enrolment = verify_transparent(PROOF_OF_ENROLMENT, ROSTERS)
     assert enrolment.device is not None
     assert enrolment.device.id == DEVICE
 
@@ -135,14 +153,14 @@ def test_every_changed_byte_is_refused(flip: Callable[[int], int]) -> None:
         changed = bytearray(FILE)
         changed[place] ^= flip(place)
         with pytest.raises(VerificationError):
-            verify_transparent(bytes(changed), ROSTER)
+            verify_transparent(bytes(changed), ROSTERS)
 
 
 def test_every_truncated_file_is_refused() -> None:
     """Wherever the file ends early, and with a byte too many, it is refused."""
     for size in range(len(FILE)):
         with pytest.raises(VerificationError):
-            verify_transparent(FILE[:size], ROSTER)
+            verify_transparent(FILE[:size], ROSTERS)
     refused(FILE[:-1], "not CBOR")
     refused(FILE + b"\x00", "bytes follow")
 
@@ -210,8 +228,8 @@ def test_a_device_must_be_enrolled_before_it_measures() -> None:
     event = event_leaf(make_event(EventKind.DEVICE_ENROLLED, details), "ward-4", "ward-4.0")
     elsewhere.seal(event_leaf(make_event(EventKind.GENESIS, {}), "ward-4", "ward-4.0"), event)
     file = file_with(enrolment=elsewhere.transparent_event(1, PEERS))
-    with pytest.raises(VerificationError, match=f"was not enrolled before this reading in chain {CHAIN}"):
-        verify_transparent(file, other)
+    with pytest.raises(VerificationError, match=f"enrolled in incarnation 0 of chain ward-4.0, .* of chain {CHAIN}"):
+        verify_transparent(file, alone(other))
 
 
 # -- whose place
@@ -295,23 +313,28 @@ def test_a_leaf_is_proved_in_the_chain_it_names() -> None:
 # -- how many votes
 
 
-@pytest.mark.parametrize("peers", [[], PEERS[:1], PEERS[:2]])
+@pytest.mark.parametrize("peers", [PEERS[:1], PEERS[:2]])
 def test_votes_below_the_quorum_are_refused(peers: list[str]) -> None:
     """Fewer than three of four are named as such."""
     refused(file_with(receipts=WARD.receipts(INDEX, peers)), f"^{len(peers)} of 4 have voted, 3 are needed$")
 
 
+def test_a_reading_without_receipts_is_refused() -> None:
+    """Where nobody has voted there is no epoch by which to judge."""
+    refused(file_with(receipts=[]), "^the receipts must be of one roster epoch, and are of none$")
+
+
 def test_fault_20_a_vote_twice_is_refused() -> None:
     """The same peer's receipt twice does not make up a quorum."""
-    refused(file_with(receipts=WARD.receipts(INDEX, ["peer-0", "peer-1", "peer-1"])), "vote is counted twice")
+    refused(file_with(receipts=WARD.receipts(INDEX, ["peer-0", "peer-1", "peer-1"])), "of peer-1 there are 2 and 0$")
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_fault_20_votes_of_another_epoch_are_refused(epoch: int) -> None:
-    """Votes under an older or newer roster are named with both epochs."""
+    """Votes under an older or newer roster than is known are named with both epochs."""
     refused(
         file_with(receipts=WARD.receipts(INDEX, PEERS, epoch)),
-        f"the vote of peer-0 is of roster epoch {epoch}, this roster's is 1",
+        f"roster epoch {epoch} is not known; the latest that is, is 1",
     )
 
 
@@ -332,6 +355,178 @@ def test_an_enrolment_below_the_quorum_is_refused() -> None:
     refused(
         file_with(enrolment=WARD.transparent_event(ENROLLED, PEERS[:2])), "^the device's enrolment: 2 of 4 have voted"
     )
+
+
+# -- epochs and incarnations
+
+
+def test_receipts_of_two_epochs_are_no_quorum() -> None:
+    """Two votes of each of two epochs, each by a peer of both: they do not add up."""
+    rosters = epochs(plain)
+    file = file_with(receipts=[*WARD.receipts(INDEX, PEERS[:2], 1), *WARD.receipts(INDEX, PEERS[2:], 2)])
+    with pytest.raises(VerificationError, match=r"must be of one roster epoch, and are of 1, 2$"):
+        verify_transparent(file, rosters)
+
+
+def test_reading_and_enrolment_are_proved_each_by_the_roster_of_its_epoch() -> None:
+    """A device that was enrolled in an earlier epoch measures in a later one: peers of both are asked."""
+    peers = tuple(full_member(f"new-{number}") for number in range(4))
+    rosters = epochs(lambda roster: replace(roster, peers=peers, policy=flat(3, peers)))
+    file = file_with(receipts=WARD.receipts(INDEX, [peer.id for peer in peers], 2))
+    proven = verify_transparent(file, rosters)
+    assert proven.enrolled is not None
+    assert (proven.position.epoch, proven.enrolled.epoch) == (2, 1)
+    for epoch in (1, 2):
+        with pytest.raises(VerificationError, match=r"peer '.*' is not on the roster"):
+            verify_transparent(file_with(receipts=WARD.receipts(INDEX, ["peer-0", "new-1", "new-2"], epoch)), rosters)
+
+
+def test_an_enrolment_of_another_incarnation_is_refused() -> None:
+    """What begins anew enrols its devices anew: the same bytes in the incarnation before prove nothing in this one."""
+    again = Chain(head=Head(chain=CHAIN, incarnation=1))
+    again.seal(*WARD.leaves[:2])
+    again.seal(*WARD.leaves[2:])
+    proven = verify_transparent(again.transparent_reading(INDEX, ENROLLED, PEERS), ROSTERS)
+    assert proven.position.incarnation == 1
+    refused(file_with(receipts=again.receipts(INDEX, PEERS)), "in incarnation 0 .* the reading is of incarnation 1")
+    refused(
+        file_with(enrolment=again.transparent_event(ENROLLED, PEERS)),
+        "in incarnation 1 .* the reading is of incarnation 0",
+    )
+
+
+def signed_by(key: signing.Key) -> Chain:
+    """Give a chain that begins with an event by this key in the gateway's name."""
+    header = canonical.signer_header(canonical.EVENT_TYPE, key.kid, GATEWAY, CHAIN)
+    chain = Chain()
+    chain.seal(
+        signing.sign(key, header, canonical.encode_event(make_event(EventKind.GENESIS, {}))), enrolment_leaf(sequence=3)
+    )
+    return chain
+
+
+def test_events_by_a_former_key_of_the_gateway_hold() -> None:
+    """A gateway with a new key goes on with its chain: what the old one signed is final later, too, not before it."""
+    new = key_of(GATEWAY, 2)
+    former = (key_of(GATEWAY).public_key,)
+    gateway = replace(full_member(GATEWAY, CHAIN), public_key=new.public_key, former_keys=former)
+    rosters = epochs(lambda roster: replace(roster, gateways=(gateway,)))
+    for key, epoch in ((key_of(GATEWAY), 1), (key_of(GATEWAY), 2), (new, 2)):
+        proven = verify_transparent(signed_by(key).transparent_event(0, PEERS, epoch), rosters)
+        assert proven.position.epoch == epoch
+    for key, epoch in ((new, 1), (key_of(GATEWAY, 3), 2)):
+        with pytest.raises(VerificationError, match=f"must be signed by gateway {GATEWAY}"):
+            verify_transparent(signed_by(key).transparent_event(0, PEERS, epoch), rosters)
+
+
+def test_receipts_with_different_times_of_sealing_are_no_quorum() -> None:
+    """Peers sign when the block was sealed: votes that say otherwise are for another block."""
+    other = [receipt_of(peer, block=replace(BLOCK, sealed_ms=SEALED_MS + 1)) for peer in PEERS[:2]]
+    refused(file_with(receipts=[*other, *WARD.receipts(INDEX, PEERS[2:])]), "different positions")
+
+
+# -- post-quantum
+
+QUANTUM = epochs(post_quantum)
+SECOND = receipts_of(WARD, INDEX, epoch=2, second=True)
+SECOND_ENROLMENT = make_transparent(WARD.leaves[ENROLLED], receipts_of(WARD, ENROLLED, epoch=2, second=True), None)
+SECOND_FILE = file_with(receipts=SECOND, enrolment=SECOND_ENROLMENT)
+
+
+def refused_in_quantum(receipts: Sequence[bytes], reason: str) -> None:
+    with pytest.raises(VerificationError, match=reason):
+        verify_transparent(file_with(receipts=receipts, enrolment=SECOND_ENROLMENT), QUANTUM)
+
+
+def test_a_post_quantum_reading_has_two_receipts_of_each_peer() -> None:
+    """Each vote is two COSE receipts, in any order; one vote of each peer is what they prove."""
+    algorithms = [signing.parse(receipt).header[canonical.ALG] for receipt in SECOND]
+    assert algorithms == [canonical.EDDSA, canonical.ML_DSA_44] * 4
+    for receipts in (SECOND, SECOND[::-1], SECOND[:6]):
+        proven = verify_transparent(file_with(receipts=receipts, enrolment=SECOND_ENROLMENT), QUANTUM)
+        assert proven.post_quantum
+        assert len(proven.votes) == len(receipts) / 2
+        assert {vote.peer for vote in proven.votes} <= set(PEERS)
+        require_post_quantum(proven)
+
+
+def test_a_vote_of_two_receipts_is_the_peers_vote_again() -> None:
+    """Without their proofs the two receipts of a peer are what it signed, byte for byte."""
+    proven = verify_transparent(SECOND_FILE, QUANTUM)
+    messages = [stuffed(receipt, {}) for receipt in SECOND[:2]]
+    assert proven.votes[0].signed == b"".join(messages)
+
+
+@pytest.mark.parametrize("stripped", [range(1, 8, 2), range(1, 4, 2), [7]], ids=["all", "half", "one"])
+def test_stripped_second_signatures_are_refused(stripped: Sequence[int]) -> None:
+    """In a post-quantum epoch a vote without its second signature is none, even where three others are left."""
+    receipts = [receipt for place, receipt in enumerate(SECOND) if place not in stripped]
+    refused_in_quantum(receipts, r"has no second signature \(ML-DSA-44\)")
+
+
+def test_second_signatures_alone_are_refused() -> None:
+    """A vote is both: ML-DSA-44 does not stand for Ed25519."""
+    refused_in_quantum(SECOND[1::2], "of peer-0 there are 0 and 1$")
+    refused_in_quantum([*SECOND, SECOND[1]], "of peer-0 there are 1 and 2$")
+
+
+def test_a_second_signature_is_its_own_peers_and_of_the_same_vote() -> None:
+    """One peer's second signature does not make up for another's, nor that of a vote on another block or time."""
+    name = "peer-0"
+    others = {
+        "by another key": cast_vote(signing.Keys(key_of(name), both_keys_of("peer-1").second), name, 2, BLOCK, VOTED_S),
+        "later": cast_vote(both_keys_of(name), name, 2, BLOCK, VOTED_S + 1),
+        "elsewhere": cast_vote(both_keys_of(name), name, 2, replace(BLOCK, height=9), VOTED_S),
+    }
+    for what, vote in others.items():
+        second = make_receipts(vote, INDEX, BLOCK.size, PATH)[1]
+        reason = "does not hold" if what == "by another key" else "differs in more than algorithm and key"
+        refused_in_quantum([SECOND[0], second, *SECOND[2:]], f"^the receipt of {name} .*{reason}")
+
+
+def test_flipped_bytes_of_a_second_receipt_are_refused() -> None:
+    """Whichever byte changes in a receipt with a second signature, of which every 50th is tried, it is refused."""
+    receipts = receipts_of(WARD, ENROLLED, PEERS[:3], epoch=2, second=True)
+    for place in (*range(250), *range(250, len(receipts[1]), 50)):
+        changed = bytearray(receipts[1])
+        changed[place] ^= 1 << place % 8
+        with pytest.raises(VerificationError):
+            verify_transparent(stuffed(SECOND_ENROLMENT, {394: [receipts[0], bytes(changed), *receipts[2:]]}), QUANTUM)
+
+
+def test_the_proof_beside_a_second_signature_is_checked_too() -> None:
+    """A second receipt with the path of another leaf is refused, though its signature holds."""
+    vote = cast_vote(both_keys_of("peer-0"), "peer-0", 2, BLOCK, VOTED_S)
+    other = merkle.inclusion_path(WARD.hashes(), INDEX + 1)
+    receipts = [make_receipts(vote, INDEX, 7, PATH)[0], make_receipts(vote, INDEX, 7, other)[1]]
+    refused_in_quantum([*receipts, *SECOND[2:]], "different positions or roots")
+
+
+@pytest.mark.parametrize(("reading", "enrolment", "holds"), [(2, 2, True), (2, 1, False), (1, 2, False), (1, 1, False)])
+def test_a_reading_is_post_quantum_if_its_enrolment_is(reading: int, enrolment: int, holds: bool) -> None:  # noqa: FBT001 - parametrized
+    """Whoever wants it gets a refusal unless both are: a forged enrolment would bring any key in."""
+    receipts = receipts_of(WARD, INDEX, epoch=reading, second=reading == 2)
+    enrolled = receipts_of(WARD, ENROLLED, epoch=enrolment, second=enrolment == 2)
+    file = file_with(receipts=receipts, enrolment=make_transparent(WARD.leaves[ENROLLED], enrolled, None))
+    proven = verify_transparent(file, QUANTUM)
+    assert proven.post_quantum is holds
+    if not holds:
+        with pytest.raises(VerificationError, match=r"not every vote has a second signature .* epoch 1"):
+            require_post_quantum(proven)
+
+
+def test_an_event_is_post_quantum_by_itself() -> None:
+    """An event needs no enrolment."""
+    require_post_quantum(verify_transparent(SECOND_ENROLMENT, QUANTUM))
+    with pytest.raises(VerificationError, match=r"roster epoch 1 is not post-quantum"):
+        require_post_quantum(verify_transparent(PROOF_OF_ENROLMENT, QUANTUM))
+
+
+def test_second_signatures_are_checked_where_none_are_needed() -> None:
+    """In a plain epoch a second signature may be there, and must hold."""
+    receipts = receipts_of(WARD, INDEX, epoch=1, second=True)
+    assert not verify_transparent(file_with(receipts=receipts), QUANTUM).post_quantum
+    refused(file_with(receipts=receipts), "the roster has no key for it")
 
 
 # -- what is no transparent reading
@@ -403,7 +598,7 @@ def test_an_enrolment_is_a_byte_string() -> None:
     [
         (b"", "not CBOR"),
         (WARD.leaves[0], "not a vote"),
-        (cast_vote(key_of("peer-0"), "peer-0", 1, BLOCK, VOTED_S), "exactly one inclusion proof"),
+        (cast_vote(keys_of("peer-0"), "peer-0", 1, BLOCK, VOTED_S), "exactly one inclusion proof"),
         (with_proof({396: {}}), "exactly one inclusion proof"),
         (with_proof({396: {-1: []}}), "exactly one inclusion proof"),
         (with_proof({396: {-1: [b"", b""]}}), "exactly one inclusion proof"),
@@ -423,7 +618,7 @@ def test_a_receipt_is_a_vote_with_one_inclusion_proof(receipt: bytes, reason: st
     refused(file_with(receipts=[receipt, *WARD.receipts(INDEX, PEERS[1:])]), reason)
 
 
-@pytest.mark.parametrize("content_type", [canonical.BLOCK_TYPE, "", 5, None])
+@pytest.mark.parametrize("content_type", [BLOCK_TYPE, "", 5, None])
 def test_another_content_is_neither_reading_nor_event(content_type: object) -> None:
     """A signed block or anything else is not taken for a reading."""
     header = {1: -8, 3: content_type, 4: key_of(DEVICE).kid, 15: {1: DEVICE, 2: CHAIN}}
@@ -445,3 +640,10 @@ def test_a_reading_without_its_payload_is_refused() -> None:
     header = canonical.signer_header(canonical.READING_TYPE, key_of(DEVICE).kid, DEVICE, CHAIN)
     leaf = signing.sign(key_of(DEVICE), header, canonical.encode_reading(make_reading()), detached=True)
     refused(file_with(leaf), "must stand in the message")
+
+
+def test_reading_that_is_younger_than_its_block_is_refused() -> None:
+    """A gateway seals no block before the latest time in it: a reading behind that was not there when it was sealed."""
+    block = replace(BLOCK, sealed_ms=SEALED_MS - 60_000)
+    with pytest.raises(VerificationError, match="is behind that of its block's sealing"):
+        verify_transparent(file_with(receipts=[receipt_of(peer, block=block) for peer in PEERS]), ROSTERS)

@@ -1,21 +1,25 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import cbor2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
 from gateway.ledger import roster as rosters
+from gateway.ledger.statements import BLOCK_TYPE
 from gateway.model import NOBODY, Member, Policy, Roster
-from tests.builders import CHAIN, GATEWAY, flat, key_of, make_roster, member, signed_again
+from tests.builders import CHAIN, GATEWAY, MASTER, NATURALS, flat, key_of, keys_of, make_roster, member, signed_again
 
 ROSTER = make_roster()
 
 
-def unchecked(roster: Roster, *signers: str, content_type: str = canonical.ROSTER_TYPE) -> bytes:
-    """Give a roster's file without the checks that `sign_roster` makes."""
-    payload = canonical.encode_roster(roster)
+def unchecked(roster: Roster, *signers: str, content_type: str = rosters.ROSTER_TYPE) -> bytes:
+    """Give a version without the checks that `sign_version` makes."""
+    payload = rosters.encode_roster(roster)
     signatures = []
     for name in signers:
         key = key_of(name)
@@ -29,42 +33,85 @@ def with_administrators(*names: str) -> Roster:
     return replace(ROSTER, administrators=administrators, ledger=rosters.ledger_name(administrators))
 
 
-def test_a_signed_roster_opens_as_it_was() -> None:
-    """Members, epoch and policy survive, the file's bytes are kept with them."""
-    assert rosters.open_roster(ROSTER.signed) == ROSTER
-    assert rosters.open_roster(ROSTER.signed).signed == ROSTER.signed
+def test_a_signed_version_opens_as_it_was() -> None:
+    """Members, epoch and policy survive, the version's bytes are kept with them."""
+    assert rosters.open_version(ROSTER.signed) == ROSTER
+    assert rosters.open_version(ROSTER.signed).signed == ROSTER.signed
 
 
-def test_every_administrator_has_to_sign() -> None:
-    """With two administrators, one signature or the same one twice is not enough, both in any order are."""
-    roster = with_administrators("alice", "bob")
-    assert rosters.open_roster(unchecked(roster, "bob", "alice")) == roster
-    for signers in ((), ("alice",), ("alice", "alice")):
-        with pytest.raises(VerificationError, match="lacks the signature of"):
-            rosters.open_roster(unchecked(roster, *signers))
-    with pytest.raises(VerificationError, match="lacks the signature of bob"):
-        rosters.sign_roster(roster, [key_of("alice")])
+def test_as_many_administrators_as_the_threshold_have_to_sign() -> None:
+    """With two of three, one signature or the same one twice is not enough, any two in any order are."""
+    roster = replace(with_administrators("alice", "bob", "carol"), threshold=2)
+    enough: list[tuple[str, ...]] = [("bob", "alice"), ("alice", "carol"), ("carol", "bob", "alice")]
+    for names in enough:
+        assert rosters.open_version(unchecked(roster, *names)) == roster
+    few: list[tuple[tuple[str, ...], int]] = [((), 2), (("alice",), 1), (("alice", "alice"), 1)]
+    for names, count in few:
+        with pytest.raises(VerificationError, match=f"lacks {count} of the 2 signatures .* not signed by "):
+            rosters.open_version(unchecked(roster, *names))
 
 
-def test_a_key_that_is_no_administrators_signs_nothing() -> None:
-    """Neither making nor opening a roster takes a stranger's signature."""
-    with pytest.raises(VerificationError, match="no administrator's"):
-        rosters.sign_roster(ROSTER, [key_of("mallory")])
-    with pytest.raises(VerificationError, match="no administrator's"):
-        rosters.open_roster(unchecked(ROSTER, "admin", "mallory"))
+def test_a_strangers_signature_counts_for_nothing() -> None:
+    """Whoever else signs a version adds nothing to it."""
+    with pytest.raises(VerificationError, match="lacks 1 of the 1 signatures"):
+        rosters.open_version(unchecked(ROSTER, "mallory"))
+    assert rosters.open_version(unchecked(ROSTER, "admin", "mallory")) == ROSTER
 
 
-def test_a_roster_that_nobody_signed_is_none() -> None:
-    """Without administrators there would be nothing to check: refused."""
-    with pytest.raises(VerificationError, match="administrator"):
-        rosters.open_roster(unchecked(with_administrators()))
+def test_signatures_are_collected_one_by_one() -> None:
+    """A version that one has signed can be signed by the next; another version's signatures are not taken over."""
+    roster = replace(with_administrators("alice", "bob"), threshold=2)
+    first = rosters.sign_version(roster, {"alice": keys_of("alice")})
+    assert rosters.lacking(rosters.read_version(first), roster) == (1, ("bob",))
+    assert rosters.open_version(rosters.sign_version(roster, {"bob": keys_of("bob")}, first)) == roster
+    with pytest.raises(VerificationError, match="for another version"):
+        rosters.sign_version(replace(roster, version=2), {"bob": keys_of("bob")}, first)
 
 
-@pytest.mark.parametrize("content_type", [canonical.BLOCK_TYPE, canonical.EVENT_TYPE, ""])
+def test_an_administrator_with_two_keys_signs_with_both() -> None:
+    """An ML-DSA-44 key on the roster makes its signature necessary; cut off or false, there is none at all."""
+    second = signing.derive_second_key(MASTER, "test", "admin")
+    (admin,) = ROSTER.administrators
+    administrators = (replace(admin, second_key=second.public_key),)
+    roster = replace(ROSTER, administrators=administrators, ledger=rosters.ledger_name(administrators))
+    both = rosters.sign_version(roster, {"admin": signing.Keys(key_of("admin"), second)})
+    assert rosters.open_version(both) == roster
+    assert rosters.signers(replace(ROSTER, signed=both), ROSTER.administrators) == {"admin"}
+    with pytest.raises(VerificationError, match="signature of admin has no second one"):
+        rosters.open_version(rosters.sign_version(roster, {"admin": keys_of("admin")}))
+    other = signing.Keys(key_of("admin"), signing.derive_second_key(MASTER, "test", "mallory"))
+    with pytest.raises(VerificationError, match="does not hold"):
+        rosters.open_version(rosters.sign_version(roster, {"admin": other}))
+
+
+def test_a_ledgers_name_is_of_both_keys() -> None:
+    """Whoever could forge the administrators' Ed25519 keys makes no other ledger of the same name."""
+    (admin,) = ROSTER.administrators
+    names = {rosters.ledger_name([replace(admin, second_key=key)]) for key in (None, bytes(1312), bytes(1311) + b"x")}
+    assert len(names) == 3
+
+
+def test_a_fingerprint_is_of_all_that_a_card_says() -> None:
+    """Name, owner, chain and each key change it; former keys, which no card has, do not."""
+    (gateway,) = ROSTER.gateways
+    changed = [
+        replace(gateway, id="x"),
+        replace(gateway, organisation="x"),
+        replace(gateway, chain="x"),
+        replace(gateway, public_key=bytes(32)),
+        replace(gateway, second_key=bytes(1312)),
+        replace(gateway, recovery_key=bytes(32)),
+    ]
+    members = [gateway, *changed]
+    assert len({rosters.card_fingerprint(member) for member in members}) == len(members)
+    assert rosters.card_fingerprint(replace(gateway, former_keys=(bytes(32),))) == rosters.card_fingerprint(gateway)
+
+
+@pytest.mark.parametrize("content_type", [BLOCK_TYPE, canonical.EVENT_TYPE, ""])
 def test_an_administrators_signature_over_something_else_is_refused(content_type: str) -> None:
     """A signature counts only if its header says that it is a roster's."""
     with pytest.raises(VerificationError, match="not a roster's signature"):
-        rosters.open_roster(unchecked(ROSTER, "admin", content_type=content_type))
+        rosters.open_version(unchecked(ROSTER, "admin", content_type=content_type))
 
 
 def test_a_signature_carries_nothing_unsigned() -> None:
@@ -73,39 +120,45 @@ def test_a_signature_carries_nothing_unsigned() -> None:
     protected, _, inner, value = cbor.decode(signature).value
     stuffed = cbor.encode(cbor2.CBORTag(18, [protected, {99: b"stuffing"}, inner, value]))
     with pytest.raises(VerificationError, match="not a roster's signature"):
-        rosters.open_roster(cbor.encode([payload, [stuffed]]))
+        rosters.open_version(cbor.encode([payload, [stuffed]]))
 
 
 def test_every_flipped_bit_and_every_truncation_is_refused() -> None:
-    """Whatever single bit of the file changes, and wherever it ends early, it does not open."""
+    """Whatever single bit of a version changes, and wherever it ends early, it does not open."""
     data = ROSTER.signed
     for place in range(len(data) * 8):
         flipped = bytearray(data)
         flipped[place // 8] ^= 1 << place % 8
         with pytest.raises(VerificationError):
-            rosters.open_roster(bytes(flipped))
+            rosters.open_version(bytes(flipped))
     for size in range(len(data)):
         with pytest.raises(VerificationError):
-            rosters.open_roster(data[:size])
+            rosters.open_version(data[:size])
 
 
 @pytest.mark.parametrize("content", [b"", [], [b"roster"], [b"roster", b"signature"], {1: b"roster"}, [b"x", [1]]])
-def test_what_is_no_roster_file_is_refused(content: object) -> None:
+def test_what_is_no_version_is_refused(content: object) -> None:
     """Other CBOR than a roster with its signatures is refused."""
     with pytest.raises(VerificationError):
-        rosters.open_roster(cbor.encode(content))
+        rosters.open_version(cbor.encode(content))
 
 
 def test_a_signature_that_is_no_message_is_refused() -> None:
     """Each signature is a COSE_Sign1."""
-    payload = canonical.encode_roster(ROSTER)
+    payload = rosters.encode_roster(ROSTER)
     for signature in (1, b"", "text", [b"x"]):
-        with pytest.raises(VerificationError, match="CBOR"):
-            rosters.open_roster(cbor.encode([payload, [signature]]))
+        with pytest.raises(VerificationError, match=r"CBOR|not a version of a roster"):
+            rosters.open_version(cbor.encode([payload, [signature]]))
 
 
-def renamed(roster: Roster) -> Roster:
-    return replace(roster, ledger="0123456789abcdef")
+def formerly(name: str) -> Member:
+    """Give a gateway that had, before, the key that the other one has."""
+    return replace(member(name, "c2"), former_keys=(key_of(GATEWAY).public_key,))
+
+
+def twice_formerly() -> Member:
+    """Give the gateway with a key that it had twice before."""
+    return replace(member(GATEWAY, CHAIN), former_keys=(bytes(32), bytes(32)))
 
 
 def hospital_by(threshold: int) -> Policy:
@@ -115,8 +168,12 @@ def hospital_by(threshold: int) -> Policy:
 
 
 UNSOUND: list[tuple[str, Callable[[Roster], Roster]]] = [
-    ("fingerprint", renamed),
-    ("fingerprint", lambda roster: replace(renamed(roster), version=2)),
+    ("0 of the roster's 1 administrators", lambda roster: replace(roster, threshold=0)),
+    ("2 of the roster's 1 administrators", lambda roster: replace(roster, threshold=2)),
+    ("0 administrators cannot sign", lambda roster: replace(roster, administrators=())),
+    ("a peer on it has no ML-DSA-44 key", lambda roster: replace(roster, post_quantum=True)),
+    ("a gateway stands twice", lambda roster: replace(roster, gateways=(*roster.gateways, formerly("g2")))),
+    ("a gateway stands twice", lambda roster: replace(roster, gateways=(twice_formerly(),))),
     ("a peer stands twice", lambda roster: replace(roster, peers=roster.peers[:3] + roster.peers[:1])),
     (
         "a peer stands twice",
@@ -143,7 +200,7 @@ UNSOUND: list[tuple[str, Callable[[Roster], Roster]]] = [
 def test_an_unsound_roster_is_refused_though_signed(reason: str, change: Callable[[Roster], Roster]) -> None:
     """Members that stand twice, chains that are shared, quorums that need not meet, names that break topics."""
     with pytest.raises(VerificationError, match=reason):
-        rosters.open_roster(unchecked(change(ROSTER), "admin"))
+        rosters.open_version(unchecked(change(ROSTER), "admin"))
 
 
 @pytest.mark.parametrize("quorum", [3, 4])
@@ -174,17 +231,89 @@ def test_members_are_found_by_name_and_chain() -> None:
         rosters.gateway_of_chain(ROSTER, "other")
 
 
-def test_new_peers_begin_an_epoch_and_set_the_policy() -> None:
-    """Votes of before are of an older epoch, and the policy is that of all peers together."""
-    newcomers: list[Member] = [member("peer-4"), member("peer-5"), member("peer-6")]
-    after = signed_again(rosters.admitted(ROSTER, newcomers, []))
-    assert (after.version, after.epoch, after.policy) == (2, 2, flat(5, after.peers))
-    assert after.peers == (*ROSTER.peers, *newcomers)
+# -- bytes
+
+DIGESTS = st.binary(min_size=32, max_size=32)
+NAMES = st.text(max_size=20)
 
 
-def test_new_gateways_leave_epoch_and_policy() -> None:
-    """A gateway that joins changes nothing for the others' votes."""
-    newcomer = member("ward-4", "ward-4.00000000")
-    after = signed_again(rosters.admitted(ROSTER, [], [newcomer]))
-    assert (after.version, after.epoch, after.policy) == (2, ROSTER.epoch, ROSTER.policy)
-    assert after.gateways == (*ROSTER.gateways, newcomer)
+def members_with(*optional: str) -> st.SearchStrategy[tuple[Member, ...]]:
+    """Give members with any of these fields."""
+    fields: dict[str, st.SearchStrategy[Any]] = {
+        "chain": st.none() | NAMES,
+        "second_key": st.none() | (DIGESTS if "chain" in optional else DIGESTS.map(lambda seed: seed * 41)),
+        "recovery_key": st.none() | DIGESTS,
+        "former_keys": st.lists(DIGESTS, max_size=3).map(tuple),
+    }
+    used = {name: fields[name] for name in optional}
+    members = st.builds(Member, id=NAMES, organisation=NAMES, public_key=DIGESTS, **used)
+    return st.lists(members, max_size=3).map(tuple)
+
+
+ROSTERS = st.builds(
+    Roster,
+    ledger=NAMES,
+    version=NATURALS,
+    epoch=NATURALS,
+    policy=st.sampled_from([NOBODY, Policy(threshold=1, of=("a",)), hospital_by(2)]),
+    administrators=members_with("second_key"),
+    peers=members_with("second_key"),
+    gateways=members_with("chain", "second_key", "recovery_key", "former_keys"),
+    threshold=NATURALS,
+    post_quantum=st.booleans(),
+)
+
+
+@given(ROSTERS)
+def test_rosters_come_back_as_they_were(roster: Roster) -> None:
+    """A roster survives its bytes, sound or not."""
+    payload = rosters.encode_roster(roster)
+    assert rosters.decode_roster(payload) == roster
+    assert rosters.encode_roster(rosters.decode_roster(payload)) == payload
+
+
+PAYLOAD = rosters.encode_roster(ROSTER)
+MEMBER = {1: "m", 2: "o", 3: bytes(32)}
+WRONG_FIELDS: list[tuple[int, object]] = [
+    *[(5, wrong) for wrong in (True, [], [1, []], [0, ["a"]], [2, ["a"]], [True, ["a"]], [1, "a"], [1, ["a"], 1])],
+    *[(5, wrong) for wrong in ([1, ["a", None]], [1, [b"a"]], [2, ["a", "a"]], [2, ["a", [1, ["b", "a"]]]])],
+    *[(5, wrong) for wrong in ([1, ["a", [0, ["b"]]]], [1, [[1, [[1, [[1, [[1, ["a"]]]]]]]]]])],
+    (6, {}),
+    (6, "members"),
+    (6, [{**MEMBER, 4: "chain"}]),
+    (6, [{**MEMBER, 6: bytes(32)}]),
+    (7, [[1, 2, 3]]),
+    (7, [{1: "m", 2: "o"}]),
+    (7, [{**MEMBER, 3: bytes(33)}]),
+    (7, [{**MEMBER, 4: "chain"}]),
+    (7, [{**MEMBER, 7: [bytes(32)]}]),
+    (8, [{**MEMBER, 4: 1}]),
+    (8, [{**MEMBER, 5: bytes(31)}]),
+    (8, [{**MEMBER, 5: bytes(1312)}]),
+    (8, [{**MEMBER, 6: bytes(31)}]),
+    (8, [{**MEMBER, 7: []}]),
+    (8, [{**MEMBER, 7: [bytes(31)]}]),
+    (8, [{**MEMBER, 7: None}]),
+    (8, [{**MEMBER, 8: "more"}]),
+    (9, -1),
+    (9, True),
+    (10, 1),
+    (10, None),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG_FIELDS)
+def test_a_field_that_is_not_of_the_format_is_refused(key: int, value: object) -> None:
+    """Wrong types, ranges, lengths and shapes are refused as not of the format."""
+    with pytest.raises(VerificationError, match="not a roster"):
+        rosters.decode_roster(cbor.encode({**cbor.decode(PAYLOAD), key: value}))
+
+
+@pytest.mark.parametrize("key", range(1, 11))
+def test_missing_and_unknown_keys_are_refused(key: int) -> None:
+    """A roster has its keys and no others."""
+    fields = cbor.decode(PAYLOAD)
+    with pytest.raises(VerificationError, match="not a roster: wrong keys"):
+        rosters.decode_roster(cbor.encode({name: value for name, value in fields.items() if name != key}))
+    with pytest.raises(VerificationError, match="not a roster: wrong keys"):
+        rosters.decode_roster(cbor.encode({**fields, 99: 0}))

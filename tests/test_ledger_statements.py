@@ -12,6 +12,7 @@ from gateway.model import EventKind, Measurement, Reading, Sample
 from tests.builders import (
     DEVICE,
     Chain,
+    alone,
     event_leaf,
     genesis_leaf,
     key_of,
@@ -45,7 +46,7 @@ def verified(reading: Reading, sensor_key: bytes | None) -> Proven:
     chain = Chain()
     chain.seal(genesis_leaf(), event_leaf(make_event(EventKind.DEVICE_ENROLLED, enrolment_details(device), 2)))
     chain.seal(reading_leaf(reading))
-    return verify_transparent(chain.transparent_reading(2, 1, PEERS), ROSTER)
+    return verify_transparent(chain.transparent_reading(2, 1, PEERS), alone(ROSTER))
 
 
 @pytest.mark.parametrize("sensor", SENSORS, ids=["Ed25519", "P-256, compressed", "P-256"])

@@ -10,6 +10,7 @@ from gateway import canonical, cbor, merkle, signing
 from gateway.errors import VerificationError
 from gateway.ledger.policy import is_met
 from gateway.ledger.quorum import verify_block_vote
+from gateway.ledger.statements import BLOCK_TYPE, encode_block
 from gateway.ledger.voting import (
     Accepted,
     Behind,
@@ -17,13 +18,28 @@ from gateway.ledger.voting import (
     Repeated,
     Tip,
     Verdict,
+    block_of,
     cast_vote,
     judge,
     open_proposal,
+    require_current_keys,
     sign_block,
 )
 from gateway.model import Block, Proposal, Roster
-from tests.builders import CHAIN, GATEWAY, VOTED_S, Chain, key_of, make_roster, member, propose, signed_again
+from tests.builders import (
+    CHAIN,
+    GATEWAY,
+    SEALED_MS,
+    VOTED_S,
+    Chain,
+    key_of,
+    keys_of,
+    make_roster,
+    member,
+    propose,
+    signed_again,
+)
+from tests.epochs import both_keys_of, epochs, full_member, post_quantum
 
 ROSTER = make_roster()
 PICKS = st.integers(0, 1000)
@@ -300,8 +316,8 @@ def test_the_same_block_signed_twice_is_no_conflict() -> None:
     for proposal in chain.proposals:
         peer.hear(proposal)
     block, key = chain.proposals[0].block, key_of(GATEWAY)
-    header = {1: canonical.ED25519, 3: canonical.BLOCK_TYPE, 4: key.kid, 15: {1: GATEWAY, 2: CHAIN}}
-    again = signing.sign(key, cbor.encode(header), canonical.encode_block(block))
+    header = {1: canonical.ED25519, 3: BLOCK_TYPE, 4: key.kid, 15: {1: GATEWAY, 2: CHAIN}}
+    again = signing.sign(key, cbor.encode(header), encode_block(block))
     assert again != chain.proposals[0].signed
     assert peer.hear(Proposal(block=block, signed=again, hashes=())) == Repeated(block)
 
@@ -346,30 +362,30 @@ def test_a_proposal_is_by_the_gateway_of_its_chain() -> None:
     """A stranger's key, another gateway's, and a peer's: refused."""
     roster = signed_again(replace(ROSTER, gateways=(*ROSTER.gateways, member("ward-4", "ward-4.0"))))
     block = chain_of(1).proposals[0].block
-    assert open_proposal(roster, sign_block(key_of(GATEWAY), GATEWAY, block)) == block
+    assert open_proposal(roster, sign_block(keys_of(GATEWAY), GATEWAY, block)) == block
     with pytest.raises(VerificationError, match="does not hold"):
-        open_proposal(roster, sign_block(key_of("mallory"), GATEWAY, block))
+        open_proposal(roster, sign_block(keys_of("mallory"), GATEWAY, block))
     for signer in ("ward-4", "peer-0"):
         with pytest.raises(VerificationError, match=f"must be by {GATEWAY}"):
-            open_proposal(roster, sign_block(key_of(signer), signer, block))
+            open_proposal(roster, sign_block(keys_of(signer), signer, block))
     with pytest.raises(VerificationError, match="writes chain 'other'"):
-        open_proposal(roster, sign_block(key_of(GATEWAY), GATEWAY, replace(block, chain="other")))
+        open_proposal(roster, sign_block(keys_of(GATEWAY), GATEWAY, replace(block, chain="other")))
 
 
 def signed_block(content_type: str, issuer: str, subject: str) -> bytes:
     key = key_of(GATEWAY)
     header = canonical.signer_header(content_type, key.kid, issuer, subject)
-    return signing.sign(key, header, canonical.encode_block(chain_of(1).proposals[0].block))
+    return signing.sign(key, header, encode_block(chain_of(1).proposals[0].block))
 
 
 @pytest.mark.parametrize(
     ("signed", "reason"),
     [
         (signed_block(canonical.EVENT_TYPE, GATEWAY, CHAIN), "not a proposal"),
-        (signed_block(canonical.BLOCK_TYPE, "ward-4", CHAIN), "must be by"),
-        (signed_block(canonical.BLOCK_TYPE, GATEWAY, "other"), "must be by"),
+        (signed_block(BLOCK_TYPE, "ward-4", CHAIN), "must be by"),
+        (signed_block(BLOCK_TYPE, GATEWAY, "other"), "must be by"),
         (b"", "not CBOR"),
-        (signing.sign(key_of(GATEWAY), cbor.encode({1: -8, 3: canonical.BLOCK_TYPE}), b"", detached=True), "CBOR"),
+        (signing.sign(key_of(GATEWAY), cbor.encode({1: -8, 3: BLOCK_TYPE}), b"", detached=True), "CBOR"),
     ],
 )
 def test_what_is_no_proposal_is_refused(signed: bytes, reason: str) -> None:
@@ -385,14 +401,60 @@ def test_a_proposal_carries_nothing_unsigned() -> None:
         open_proposal(ROSTER, cbor.encode(cbor2.CBORTag(18, [protected, {1: 1}, payload, signature])))
 
 
+# -- keys
+
+
+def test_a_former_key_of_the_gateway_signs_nothing_new() -> None:
+    """What a gateway signed with a former key is its proposal still, and is not voted for any more."""
+    former = (key_of(GATEWAY).public_key,)
+    gateway = replace(full_member(GATEWAY, CHAIN), public_key=key_of(GATEWAY, 2).public_key, former_keys=former)
+    roster = epochs(lambda roster: replace(roster, gateways=(gateway,))).current
+    block = chain_of(1).proposals[0].block
+    old, new = (sign_block(keys_of(GATEWAY, generation), GATEWAY, block) for generation in (1, 2))
+    assert open_proposal(roster, old) == open_proposal(roster, new) == block_of(old) == block
+    require_current_keys(roster, new)
+    with pytest.raises(VerificationError, match=f"is by a former key of {GATEWAY}"):
+        require_current_keys(roster, old)
+
+
+def test_in_a_post_quantum_epoch_a_proposal_is_signed_twice() -> None:
+    """A proposal without its second signature is the gateway's, and is not voted for."""
+    roster = epochs(post_quantum).current
+    block = chain_of(1).proposals[0].block
+    once, twice = sign_block(keys_of(GATEWAY), GATEWAY, block), sign_block(both_keys_of(GATEWAY), GATEWAY, block)
+    assert open_proposal(roster, once) == open_proposal(roster, twice) == block
+    require_current_keys(roster, twice)
+    with pytest.raises(VerificationError, match=r"has no second signature \(ML-DSA-44\)"):
+        require_current_keys(roster, once)
+    forged = signing.Keys(key_of(GATEWAY), both_keys_of("peer-0").second)
+    with pytest.raises(VerificationError, match="is not by the key on the roster"):
+        open_proposal(roster, sign_block(forged, GATEWAY, block))
+    broken = bytearray(twice)
+    broken[-1] ^= 1
+    with pytest.raises(VerificationError, match="does not hold"):
+        open_proposal(roster, bytes(broken))
+
+
+def test_the_same_block_signed_again_is_the_same_proposal() -> None:
+    """ML-DSA-44 gives another signature each time: a block that is signed again is known by its block."""
+    roster = epochs(post_quantum).current
+    chain, peer = chain_of(2), Voter(roster)
+    block = chain.proposals[0].block
+    signed = [sign_block(both_keys_of(GATEWAY), GATEWAY, block) for _ in range(2)]
+    first, again = (replace(chain.proposals[0], signed=each) for each in signed)
+    assert first.signed != again.signed
+    assert isinstance(peer.hear(first), Accepted)
+    assert peer.hear(again) == Repeated(first.block)
+
+
 # -- votes
 
 
 def test_a_vote_is_for_one_block_at_one_place() -> None:
-    """A vote names peer, chain, epoch, incarnation, height and range, and the same vote comes again."""
+    """A vote names peer, chain, epoch, incarnation, height, range and time of sealing, and comes again the same."""
     block = chain_of(2, 3).proposals[1].block
-    signed = cast_vote(key_of("peer-1"), "peer-1", ROSTER.epoch, block, VOTED_S)
+    signed = cast_vote(keys_of("peer-1"), "peer-1", ROSTER.epoch, block, VOTED_S)
     vote = verify_block_vote(ROSTER, block, signed)
     assert (vote.peer, vote.chain, vote.voted_ms, vote.epoch) == ("peer-1", CHAIN, VOTED_S * 1000, ROSTER.epoch)
-    assert (vote.incarnation, vote.height, vote.start, vote.size) == (0, 1, 2, 5)
-    assert signed == vote.signed == cast_vote(key_of("peer-1"), "peer-1", ROSTER.epoch, block, VOTED_S)
+    assert (vote.incarnation, vote.height, vote.start, vote.size, vote.sealed_ms) == (0, 1, 2, 5, SEALED_MS)
+    assert signed == vote.signed == cast_vote(keys_of("peer-1"), "peer-1", ROSTER.epoch, block, VOTED_S)

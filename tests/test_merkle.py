@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from gateway.merkle import Frontier
 
 VECTORS = Path(__file__).parents[1] / "../shared/vectors/rfc6962_inclusion.json"
 SIZES = [0, 1, 2, *sorted({2**n + delta for n in range(2, 11) for delta in (-1, 0, 1)})]
+CONSISTENCY = json.loads((Path(__file__).parent / "vectors/rfc6962_consistency.json").read_text())
 TILE_EDGES = [0, 1, 2, 255, 256, 257, 511, 512, 513, 65535, 65536, 65537]
 
 LEAVES = [merkle.leaf_hash(number.to_bytes(4, "big")) for number in range(65537 + 300)]
 hash_lists = st.lists(st.binary(min_size=32, max_size=32), max_size=70)
+two_sizes = st.integers(0, 300).flatmap(lambda size: st.tuples(st.integers(0, size), st.just(size)))
 small_trees = st.integers(1, 300).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
 
 
@@ -43,6 +46,18 @@ def defined_path(hashes: list[bytes], index: int) -> list[bytes]:
     if index < half:
         return [*defined_path(hashes[:half], index), defined_root(hashes[half:])]
     return [*defined_path(hashes[half:], index - half), defined_root(hashes[:half])]
+
+
+def defined_subproof(smaller: int, hashes: list[bytes], *, is_known: bool) -> list[bytes]:
+    """Give SUBPROOF(m, D_n, b) by the definition of RFC 9162 2.1.4.1 over leaf hashes; PROOF is that with b true."""
+    if smaller == len(hashes):
+        return [] if is_known else [defined_root(hashes)]
+    half = 1
+    while half * 2 < len(hashes):
+        half *= 2
+    if smaller <= half:
+        return [*defined_subproof(smaller, hashes[:half], is_known=is_known), defined_root(hashes[half:])]
+    return [*defined_subproof(smaller - half, hashes[half:], is_known=False), defined_root(hashes[:half])]
 
 
 class Tiles:
@@ -96,6 +111,88 @@ def test_foreign_inclusion_proofs_are_judged_as_their_source_judges_them(case: d
         merkle.verify_inclusion(leaf, case["leafIdx"], case["treeSize"], path, root)
 
 
+# Accumulated over trees of up to 130 leaves, leaf i being the single byte i: draft-ietf-plants-merkle-tree-certs-05,
+# appendix C. A subtree is valid if it starts at a multiple of the smallest power of two that is not below its width.
+SUBTREES = [
+    (start, end) for end in range(1, 131) for start in range(end) if not start % (1 << (end - start - 1).bit_length())
+]
+SUBTREE_HASHES = "94a95384a8c69acea9b50d035a58285b3a777cb7a724005faa5e1f1e1190007f"
+SUBTREE_INCLUSION = "ac2a8f989e44d99e399db448050ff5f19757df53cfb716aa81015d3955d8163f"
+SUBTREE_CONSISTENCY = "c586ebbb73a5621baf2140095d87dde934e3b6503a562a1a5215b8209edd083d"
+BYTE_LEAVES = [merkle.leaf_hash(bytes((number,))) for number in range(130)]
+
+
+def line(prefix: str, path: list[bytes]) -> bytes:
+    return "".join((prefix, *(f" {node.hex()}" for node in path), "\n")).encode()
+
+
+def test_every_root_and_path_up_to_130_leaves_is_that_of_a_published_draft() -> None:
+    """The accumulated hashes over all subtrees, and over all inclusion proofs within them, are the draft's."""
+    roots, paths = hashlib.sha256(), hashlib.sha256()
+    for start, end in SUBTREES:
+        hashes = BYTE_LEAVES[start:end]
+        roots.update(line(f"[{start}, {end})", [merkle.root(hashes)]))
+        for index in range(end - start):
+            paths.update(line(f"{start + index} [{start}, {end})", merkle.inclusion_path(hashes, index)))
+    assert roots.hexdigest() == SUBTREE_HASHES
+    assert paths.hexdigest() == SUBTREE_INCLUSION
+
+
+@cache
+def subtree_consistency(start: int, end: int, first: int, last: int) -> list[bytes]:
+    """Give the draft's proof of [start, end) in [first, last): a consistency path, and siblings if it starts later."""
+    if start == first:
+        return merkle.consistency_path(BYTE_LEAVES[first:last], end - first)
+    middle = first + (1 << (last - first - 1).bit_length() - 1)
+    if end <= middle:
+        return [*subtree_consistency(start, end, first, middle), merkle.root(BYTE_LEAVES[middle:last])]
+    return [*subtree_consistency(start, end, middle, last), merkle.root(BYTE_LEAVES[first:middle])]
+
+
+def test_every_consistency_path_up_to_130_leaves_is_that_of_a_published_draft() -> None:
+    """The accumulated hash over the consistency proofs of all subtrees, and so of all trees, is the draft's."""
+    paths = hashlib.sha256()
+    for size in range(131):
+        for start, end in SUBTREES:
+            if end <= size:
+                paths.update(line(f"[{start}, {end}) {size}", subtree_consistency(start, end, 0, size)))
+    assert paths.hexdigest() == SUBTREE_CONSISTENCY
+
+
+@pytest.mark.parametrize("case", CONSISTENCY["proofs"], ids=lambda case: f"{case['size1']}-{case['size2']}")
+def test_foreign_consistency_proofs_are_made_and_accepted(case: dict[str, Any]) -> None:
+    """Each good proof of transparency-dev/merkle is what its leaves give, and holds between its roots."""
+    hashes = [merkle.leaf_hash(bytes.fromhex(leaf)) for leaf in CONSISTENCY["leaves"]]
+    roots = [bytes.fromhex(root) for root in CONSISTENCY["roots"]]
+    smaller, size, path = case["size1"], case["size2"], [bytes.fromhex(node) for node in case["proof"]]
+    assert roots == [merkle.root(hashes[:stop]) for stop in range(1, 9)]
+    assert merkle.consistency_path(hashes[:size], smaller) == path
+    merkle.verify_consistency(smaller, size, path, roots[smaller - 1], roots[size - 1])
+
+
+@pytest.mark.parametrize("case", CONSISTENCY["proofs"][1:], ids=lambda case: f"{case['size1']}-{case['size2']}")
+def test_foreign_consistency_proofs_are_refused_when_corrupted_as_their_source_does(case: dict[str, Any]) -> None:
+    """With a size, a root or the proof changed in each of the ways of transparency-dev/merkle, none holds."""
+    size1, size2, proof = case["size1"], case["size2"], [bytes.fromhex(node) for node in case["proof"]]
+    root1, root2 = (bytes.fromhex(CONSISTENCY["roots"][size - 1]) for size in (size1, size2))
+    refused = [
+        *[(size, size2, proof, root1, root2) for size in (size1 - 1, size1 + 1, size1 ^ 2)],
+        *[(size1, size, proof, root1, root2) for size in (size2 * 2, size2 // 2)],
+        (size1, size2, proof, b"WrongRoot", root2),
+        (size1, size2, proof, root1, b"WrongRoot"),
+        (size1, size2, proof, root2, root1),
+        *[(size1, size2, [*proof, node], root1, root2) for node in (b"", root1, root2)],
+        *[(size1, size2, [node, *proof], root1, root2) for node in (b"", root1, root2, proof[0])],
+        *[(size1, size2, changed, root1, root2) for changed in ([], proof[:-1])],
+    ]
+    for place, node in enumerate(proof):
+        flipped = bytes((node[0] ^ 16,)) + node[1:]
+        refused.append((size1, size2, [*proof[:place], flipped, *proof[place + 1 :]], root1, root2))
+    for arguments in refused:
+        with pytest.raises(VerificationError):
+            merkle.verify_consistency(*arguments)
+
+
 def test_fault_18_trees_of_0_1_2_and_around_powers_of_two() -> None:
     """Root and every path are the definition's for trees of 0, 1, 2 and 2^n - 1, 2^n, 2^n + 1 leaves."""
     for size in SIZES:
@@ -128,6 +225,98 @@ def test_the_empty_tree_proves_nothing() -> None:
         merkle.verify_inclusion(LEAVES[0], 0, 0, [], merkle.EMPTY_ROOT)
     with pytest.raises(IndexError):
         merkle.inclusion_path([], 0)
+
+
+def test_fault_18_trees_around_powers_of_two_begin_with_each_other() -> None:
+    """Between any two trees of 0, 1, 2 and 2^n - 1, 2^n, 2^n + 1 leaves, the consistency path is the definition's."""
+    roots = {size: merkle.root(LEAVES[:size]) for size in SIZES}
+    for size in SIZES:
+        for smaller in (smaller for smaller in SIZES if smaller <= size):
+            path = merkle.consistency_path(LEAVES[:size], smaller)
+            assert path == (defined_subproof(smaller, LEAVES[:size], is_known=True) if smaller else [])
+            merkle.verify_consistency(smaller, size, path, roots[smaller], roots[size])
+
+
+@given(two_sizes)
+def test_every_tree_begins_with_every_smaller_one(sizes: tuple[int, int]) -> None:
+    """The consistency path is the definition's, holds between the two roots, and is no longer than the tree is high."""
+    smaller, size = sizes
+    path = merkle.consistency_path(LEAVES[:size], smaller)
+    assert path == (defined_subproof(smaller, LEAVES[:size], is_known=True) if smaller else [])
+    assert len(path) <= size.bit_length() + 1
+    merkle.verify_consistency(smaller, size, path, merkle.root(LEAVES[:smaller]), merkle.root(LEAVES[:size]))
+
+
+@given(two_sizes, st.data())
+def test_a_consistency_path_holds_for_no_other_roots_or_nodes(sizes: tuple[int, int], data: st.DataObject) -> None:
+    """With one root, or one node of the path, changed, cut, added, taken or shortened, it is refused."""
+    smaller, size = sizes
+    path = merkle.consistency_path(LEAVES[:size], smaller)
+    before, after = merkle.root(LEAVES[:smaller]), merkle.root(LEAVES[:size])
+    other = data.draw(st.sampled_from([LEAVES[-1], after[::-1], bytes(32)]))
+    refused = [(path, other, after), ([*path, other], before, after), ([other, *path], before, after)]
+    if smaller:
+        refused.append((path, before, other))  # whatever follows the empty tree begins with it
+    for place in range(len(path)):
+        changes: list[list[bytes]] = [[], [other], [path[place][:-1]]]
+        refused += [([*path[:place], *changed, *path[place + 1 :]], before, after) for changed in changes]
+    for nodes, smaller_root, root in refused:
+        with pytest.raises(VerificationError):
+            merkle.verify_consistency(smaller, size, nodes, smaller_root, root)
+
+
+@given(two_sizes.filter(lambda sizes: sizes[0] > 0), st.data())
+def test_a_tree_that_was_rewritten_does_not_begin_with_what_it_was(sizes: tuple[int, int], data: st.DataObject) -> None:
+    """Where one of the first leaves was changed, the new tree's own path leads to another root of the smaller one."""
+    smaller, size = sizes
+    changed = data.draw(st.integers(0, smaller - 1))
+    rewritten = [*LEAVES[:changed], LEAVES[-1], *LEAVES[changed + 1 : size]]
+    path = merkle.consistency_path(rewritten, smaller)
+    with pytest.raises(VerificationError, match="does not lead to the roots of both"):
+        merkle.verify_consistency(smaller, size, path, merkle.root(LEAVES[:smaller]), merkle.root(rewritten))
+
+
+def test_the_empty_tree_begins_every_tree() -> None:
+    """From 0 leaves, from as many leaves, and from 0 to 0, no path is needed, but the roots have to be right."""
+    root = merkle.root(LEAVES[:5])
+    merkle.verify_consistency(0, 0, [], merkle.EMPTY_ROOT, merkle.EMPTY_ROOT)
+    merkle.verify_consistency(0, 5, [], merkle.EMPTY_ROOT, root)
+    merkle.verify_consistency(5, 5, [], root, root)
+    for smaller, size, before, after in [
+        (0, 0, root, root),
+        (0, 0, merkle.EMPTY_ROOT, root),
+        (0, 5, root, root),
+        (5, 5, merkle.EMPTY_ROOT, root),
+    ]:
+        with pytest.raises(VerificationError, match="does not lead to the roots of both"):
+            merkle.verify_consistency(smaller, size, [], before, after)
+
+
+@pytest.mark.parametrize(("smaller", "size"), [(-1, 5), (6, 5), (1, 0)])
+def test_no_tree_begins_with_a_larger_one(tall: Tiles, smaller: int, size: int) -> None:
+    """A smaller tree that is larger, or less than none, is an IndexError to ask for and refused when shown."""
+    with pytest.raises(IndexError):
+        merkle.consistency_path(LEAVES[:size], smaller)
+    with pytest.raises(IndexError):
+        merkle.tile_consistency(tall.read, smaller, size)
+    with pytest.raises(VerificationError, match="cannot begin"):
+        merkle.verify_consistency(smaller, size, [], LEAVES[0], LEAVES[0])
+
+
+@pytest.mark.parametrize(
+    ("smaller", "size", "count", "reason"),
+    [
+        (3, 5, 0, "too short"),
+        (3, 5, 3, "too short"),
+        (3, 5, 5, "too long"),
+        (4, 5, 0, "too short"),
+        (5, 5, 1, "too long"),
+    ],
+)
+def test_a_consistency_path_of_the_wrong_length_is_named(smaller: int, size: int, count: int, reason: str) -> None:
+    """How many nodes lead from one size to another is fixed; too many and too few are told apart."""
+    with pytest.raises(VerificationError, match=f"from {smaller} to {size} leaves is {reason}"):
+        merkle.verify_consistency(smaller, size, LEAVES[:count], LEAVES[0], LEAVES[0])
 
 
 @given(hash_lists, hash_lists)
@@ -203,6 +392,8 @@ def test_tiles_grown_in_any_steps_give_frontier_paths_and_hashes(stops: list[int
     assert merkle.tile_frontier(tiles.read, size) == Frontier().extend(LEAVES[:size])
     start = data.draw(st.integers(0, size))
     assert merkle.tile_hashes(tiles.read, start, size) == LEAVES[start:size]
+    smaller = data.draw(st.integers(0, size))
+    assert merkle.tile_consistency(tiles.read, smaller, size) == merkle.consistency_path(LEAVES[:size], smaller)
     if size:
         index = data.draw(st.integers(0, size - 1))
         assert merkle.tile_path(tiles.read, index, size) == merkle.inclusion_path(LEAVES[:size], index)
@@ -242,11 +433,26 @@ def test_older_trees_are_read_from_the_tiles_of_a_newer_one(tall: Tiles, size: i
     merkle.verify_inclusion(LEAVES[index], index, size, path, root)
 
 
+@given(st.integers(1, 65_537), st.data())
+def test_consistency_is_read_from_few_tiles(tall: Tiles, size: int, data: st.DataObject) -> None:
+    """The path between any two earlier trees comes from O(log n) tiles and holds between their roots."""
+    smaller = data.draw(st.integers(0, size) | st.sampled_from([edge for edge in TILE_EDGES if edge <= size]))
+    roots = [merkle.tile_frontier(tall.read, leaves).root() for leaves in (smaller, size)]
+    tall.reads = 0
+    path = merkle.tile_consistency(tall.read, smaller, size)
+    assert tall.reads <= 2 * size.bit_length()
+    merkle.verify_consistency(smaller, size, path, *roots)
+
+
 def test_a_missing_or_short_tile_is_named(tall: Tiles) -> None:
     """What the tiles do not hold is a KeyError of level and number, never a wrong hash."""
     short = Tiles()
     short.grow(LEAVES[:300])
-    for read in (lambda: merkle.tile_frontier(short.read, 512), lambda: merkle.tile_path(short.read, 0, 512)):
+    for read in (
+        lambda: merkle.tile_frontier(short.read, 512),
+        lambda: merkle.tile_path(short.read, 0, 512),
+        lambda: merkle.tile_consistency(short.read, 256, 512),
+    ):
         with pytest.raises(KeyError, match=r"1, 0|0, 1"):
             read()
     with pytest.raises(KeyError, match="0, 1"):

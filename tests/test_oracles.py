@@ -14,7 +14,8 @@ from gateway import cbor, merkle
 from gateway.errors import VerificationError
 from gateway.ledger.receipt import make_receipt, make_transparent, verify_transparent
 from gateway.ledger.voting import cast_vote, sign_block
-from tests.builders import DEVICE, GATEWAY, VOTED_S, key_of, make_roster, ward_chain
+from tests.builders import DEVICE, GATEWAY, VOTED_S, alone, key_of, keys_of, make_roster, ward_chain
+from tests.epochs import receipts_of
 
 FOLDER = Path(__file__).parent / "oracles"
 ENVIRONMENT = Path(__file__).parents[1] / ".venv" / "oracles"
@@ -84,7 +85,7 @@ def sound_receipt(peer: str = "peer-0", index: int = INDEX) -> bytes:
 
 
 def with_path(path: list[bytes], index: int = INDEX, size: int = BLOCK.size) -> bytes:
-    return make_receipt(cast_vote(key_of("peer-0"), "peer-0", 1, BLOCK, VOTED_S), index, size, path)
+    return make_receipt(cast_vote(keys_of("peer-0"), "peer-0", 1, BLOCK, VOTED_S), index, size, path)
 
 
 def test_our_statements_are_accepted(oracles: Oracles) -> None:
@@ -92,7 +93,7 @@ def test_our_statements_are_accepted(oracles: Oracles) -> None:
     cases = [
         statement(LEAF, DEVICE),
         statement(WARD.leaves[ENROLLED], GATEWAY),
-        statement(sign_block(key_of(GATEWAY), GATEWAY, BLOCK), GATEWAY),
+        statement(sign_block(keys_of(GATEWAY), GATEWAY, BLOCK), GATEWAY),
         statement(WARD.transparent_reading(INDEX, ENROLLED, PEERS), DEVICE),
     ]
     assert oracles.ask(cases) == [dict.fromkeys(ORACLES)] * len(cases)
@@ -117,6 +118,15 @@ def test_receipts_are_found_where_rfc_9942_puts_them(oracles: Oracles) -> None:
         "leaf": LEAF.hex(),
     }
     assert oracles.ask([transparent]) == [dict.fromkeys(ORACLES)] * len(PEERS)
+
+
+def test_first_receipts_of_a_post_quantum_reading_are_accepted(oracles: Oracles) -> None:
+    """Where a peer's vote is two receipts, the one with Ed25519 is a receipt to those who know no ML-DSA."""
+    receipts = receipts_of(WARD, INDEX, PEERS, epoch=2, second=True)
+    cases = [receipt(message, peer) for message, peer in zip(receipts[::2], PEERS, strict=True)]
+    assert oracles.ask(cases) == [dict.fromkeys(ORACLES)] * len(cases)
+    answers = oracles.ask(receipt(message, peer) for message, peer in zip(receipts[1::2], PEERS, strict=True))
+    assert all(answer[oracle] is not None for answer in answers for oracle in ORACLES)
 
 
 REFUSED: dict[str, Callable[[], dict[str, Any]]] = {
@@ -166,7 +176,7 @@ def test_fault_20_a_restated_size_passes_them_and_not_us(oracles: Oracles) -> No
     receipts = [restated, *WARD.receipts(INDEX, PEERS[1:])]
     file = make_transparent(LEAF, receipts, WARD.transparent_event(ENROLLED, PEERS))
     with pytest.raises(VerificationError, match="restates the tree's size: signed 14, proof 15"):
-        verify_transparent(file, make_roster())
+        verify_transparent(file, alone(make_roster()))
 
 
 def test_our_bytes_are_what_cbor2_makes_of_their_parts() -> None:

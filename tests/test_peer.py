@@ -7,14 +7,14 @@ from time import monotonic
 import apsw
 import pytest
 
-from gateway import canonical, cbor
-from gateway.io.store.readings import payload_of
+from gateway import cbor
 from gateway.ledger import messages
-from gateway.ledger.messages import Kind, Topic
+from gateway.ledger.closing import Shown
+from gateway.ledger.messages import Ask, Kind, Topic
 from gateway.ledger.quorum import read_vote, verify_block_vote
-from gateway.ledger.voting import open_proposal, sign_block
+from gateway.ledger.voting import block_of, open_proposal, sign_block
 from gateway.model import Block
-from gateway.signing import parse
+from gateway.signing import Keys, parse
 from tests.processes import ROOT, Ear, MakeSite, Site, make_site, wait_for
 
 __all__ = ["make_site"]  # a fixture
@@ -32,9 +32,9 @@ def running(make_site: MakeSite) -> Site:
 def voted_block(site: Site, height: int, peer: str = "peer-0") -> tuple[Block, bytes, bytes]:
     """Give the block that a peer voted for at a height, the signed proposal, and the vote."""
     with site.peer_store(peer) as store:
-        found = store.block(site.chain, height)
+        found = store.block(site.chain, 0, height)
         assert found is not None
-        return canonical.decode_block(payload_of(found.proposal)), found.proposal, found.vote
+        return block_of(found.proposal), found.proposal, found.vote
 
 
 def test_vote_is_what_the_peer_keeps(running: Site) -> None:
@@ -52,7 +52,7 @@ def test_same_proposal_gets_the_same_vote_again(running: Site) -> None:
     """A proposal that comes again, also after a restart of the peer, is answered with the very vote that was kept."""
     _, proposal, vote = voted_block(running, 0)
     with running.peer_store("peer-0") as store:
-        message = messages.encode_proposal(proposal, store.hashes(running.chain, 0, voted_block(running, 0)[0].size))
+        message = messages.encode_proposal(proposal, store.hashes(running.chain, 0, 0, voted_block(running, 0)[0].size))
     running.gateway.end()
     topic = str(Topic(running.chain, Kind.VOTE, "peer-0"))
     with Ear(running, topic) as ear:
@@ -79,7 +79,7 @@ def test_killed_peer_catches_up(make_site: MakeSite) -> None:
     site.await_log(site.peers["peer-3"], "caught up")
     wait_for("its vote to count again", lambda: "peer-3" in site.status()["voted_last"])
     with site.peer_store("peer-3") as store, site.store() as own:
-        blocks = store.blocks(site.chain, 0, 1 << 40)
+        blocks = store.blocks(site.chain, 0, 0, 1 << 40)
         assert [block.proposal for block in blocks] == [b.proposal for b in own.blocks(0, 1 << 40)][: len(blocks)]
 
 
@@ -119,23 +119,24 @@ def test_fault_16_two_proposals_for_one_height_freeze_the_chain(make_site: MakeS
     site.await_certified(2)
     block, proposal, _ = voted_block(site, 1)
     other = replace(block, root=bytes(32))
-    forged = sign_block(site.key, "ward-3", other)
+    forged = sign_block(Keys(site.key), "ward-3", other)
     with Ear(site) as twin:
         twin.say(str(Topic(site.chain, Kind.PROPOSAL)), messages.encode_proposal(forged, [bytes(32)]))
     for peer in site.peers.values():
-        site.await_log(peer, "chain frozen: its gateway signed two histories", height=1)
-    wait_for("votes under way to arrive", lambda: (s := site.status())["blocks"] > s["certified_blocks"] + 1)
+        site.await_log(peer, "chain frozen", why="two-histories")
+    line = site.await_log(site.gateway, "chain frozen: iomt ledger reincarnate")
+    assert line["why"] == "two histories: two blocks at height 1"
     certified = site.status()["certified_blocks"]
     site.peers["peer-0"].end(signal.SIGKILL)
     site.peers["peer-0"].start()
-    site.await_status("blocks", site.status()["blocks"] + 3)
-    site.await_log(site.peers["peer-0"], "message refused")
+    site.await_status("unsealed", site.status()["unsealed"] + 200)
     assert site.status()["certified_blocks"] == certified
+    assert site.status()["stopped_by"] == line["why"]
     for name in site.peers:
         with site.peer_store(name) as store:
-            assert store.frozen() == [site.chain]
-            ((first, second),) = store._database.rows("SELECT first, second FROM evidence")
-        assert (first, second) == (proposal, forged)
+            evidence = store.evidence(site.chain, 0)
+        assert evidence is not None
+        assert {evidence.first, evidence.second} == {proposal, forged}
         assert open_proposal(site.roster, proposal) != open_proposal(site.roster, forged)
 
 
@@ -172,7 +173,7 @@ def test_fault_13_damaged_block_accuses_nobody(running: Site, height: int, sql: 
         assert running.peers["peer-0"].ended() == 1
     assert f"block {height} of chain" in running.peers["peer-0"].lines()[-1]["text"]
     with running.peer_store("peer-0") as chains:
-        assert chains.frozen() == []
+        assert chains.evidence(running.chain, 0) is None
 
 
 def test_fault_02_no_vote_leaves_without_its_fsync(make_site: MakeSite) -> None:
@@ -204,10 +205,17 @@ def test_fault_36_poison_on_every_topic_is_refused(make_site: MakeSite) -> None:
     poison = {
         Topic(chain, Kind.PROPOSAL): b"\xff" * 5000,
         Topic("unknown", Kind.PROPOSAL): cbor.encode([b"", b""]),
-        Topic(chain, Kind.ASK, chain): messages.encode_ask(2**64 - 1, b""),
-        Topic(chain, Kind.ASK, "stranger"): messages.encode_ask(0, b""),
-        Topic("unknown", Kind.ASK, "stranger"): messages.encode_ask(0, b""),
-        Topic(chain, Kind.ANSWER, "peer-0", "stranger"): cbor.encode([b"", bytes(64)]),
+        Topic(chain, Kind.ASK, chain): messages.encode_ask(Ask(incarnation=0, next_height=2**64 - 1)),
+        Topic(chain, Kind.ASK, "stranger"): messages.encode_ask(Ask(incarnation=0, next_height=0)),
+        Topic("unknown", Kind.ASK, "stranger"): messages.encode_ask(Ask(incarnation=0, next_height=0)),
+        Topic(chain, Kind.ANSWER, "peer-0", "stranger"): cbor.encode([b"", bytes(64), []]),
+        Topic(chain, Kind.CERTIFICATE): cbor.encode([b"", []]),
+        Topic(chain, Kind.FREEZE, "stranger"): messages.encode_freezes([Shown(b"", b"")], [b"", b""]),
+        Topic(chain, Kind.RECOVERY): b"\x00",
+        Topic(chain, Kind.OPENING, "stranger"): messages.encode_opening(b"", []),
+        Topic(chain, Kind.PROVE, "stranger"): cbor.encode(["peer-0", 0, 2**64 - 1, 0, None]),
+        Topic(site.roster.ledger, Kind.HEADS, "stranger"): b"\x00",
+        Topic(site.roster.ledger, Kind.ROSTER, "stranger"): cbor.encode([b""]),
     }
     with Ear(site) as stranger:
         for topic, payload in poison.items():
@@ -216,7 +224,7 @@ def test_fault_36_poison_on_every_topic_is_refused(make_site: MakeSite) -> None:
         site.start_line()
         site.start_gateway()
         site.await_certified(2)
-    assert len(site.peers["peer-0"].logged("message refused")) >= 4
+    assert len(site.peers["peer-0"].logged("message refused")) >= 8
     assert site.peers["peer-0"].end() == 0
 
 
@@ -230,7 +238,7 @@ def test_stops_within_five_seconds_and_leaves_only_its_state(running: Site) -> N
     assert peer.logged("stopped")
     assert "Traceback" not in peer.log.read_text()
     files = sorted(path.name for path in (running.folder / "peer-0").iterdir())
-    assert files == ["ledger.db", "lock", "master.key", "peer-0.card", "peer.toml"]
+    assert files == ["known-roster.cose", "ledger.db", "lock", "master.key", "peer-0.card", "peer.toml"]
 
 
 def test_second_peer_in_a_folder_is_refused(running: Site) -> None:

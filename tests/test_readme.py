@@ -20,7 +20,7 @@ LIMIT_S = 120
 
 def test_the_commands_by_hand_work_as_they_stand(tmp_path: Path) -> None:
     """The block of README's second screen runs whole, from a ledger to a verified reading."""
-    (script,) = re.findall(r"```sh\n(export PATH=.*?)```", README, re.DOTALL)
+    script, _ = re.findall(r"```sh\n(export PATH=.*?)```", README, re.DOTALL)
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     script = script.replace("1883", str(free_port()))
     done = subprocess.run(
@@ -29,6 +29,18 @@ def test_the_commands_by_hand_work_as_they_stand(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verified    reading" in done.stdout
     assert "4 peers" in done.stdout
+
+
+def test_two_administrators_sign_a_roster_as_it_says(tmp_path: Path) -> None:
+    """The block on members runs whole: two administrators, each with a folder of their own, admit four peers."""
+    script = re.findall(r"```sh\n(export PATH=.*?)```", README, re.DOTALL)[1]
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    done = subprocess.run(
+        ["bash", "-eu", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of alice, bob" in done.stdout
+    assert "3 of hospital, lab, patients, regulator" in done.stdout
 
 
 def test_a_profile_of_ones_own_is_made_as_it_says(tmp_path: Path) -> None:

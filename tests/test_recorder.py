@@ -9,6 +9,7 @@ import pytest
 from gateway import canonical, merkle, signing
 from gateway.errors import ConfigError, StoreError, VerificationError
 from gateway.io.store.readings import ReadingStore, payload_of
+from gateway.ledger.statements import encode_block
 from gateway.ledger.voting import sign_block
 from gateway.model import EventKind, Proposal, Reading
 from tests.audit import audit
@@ -216,7 +217,7 @@ async def test_blocks_follow_each_other(ward: Ward) -> None:
     assert (recorder.unsealed, recorder.head.next_height) == (0, 2)
     key = signing.derive_key(MASTER, "gateway", GATEWAY).public_key
     for proposal in proposals:
-        assert signing.verify(proposal.signed, key).payload == canonical.encode_block(proposal.block)
+        assert signing.verify(proposal.signed, key).payload == encode_block(proposal.block)
         kept = ward.store.block(proposal.block.height)
         assert kept is not None
         assert kept.proposal == proposal.signed
@@ -526,7 +527,7 @@ async def test_block_of_another_history_stops_the_gateway(ward: Ward) -> None:
     recorder = await ward.start()
     key = signing.derive_key(MASTER, "gateway", GATEWAY)
     block = replace(lost.block, start_root=merkle.EMPTY_ROOT)
-    other = replace(lost, block=block, signed=sign_block(key, GATEWAY, block))
+    other = replace(lost, block=block, signed=sign_block(signing.Keys(key), GATEWAY, block))
     with pytest.raises(StoreError, match="block 1, which peers hold, does not follow what is sealed here"):
         await recorder.adopt(other)
 

@@ -1,11 +1,14 @@
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
@@ -13,9 +16,9 @@ from hypothesis import strategies as st
 
 from gateway import canonical, cbor, signing
 from gateway.errors import VerificationError
-from tests.builders import key_of
 from tests.statements import Sensor, ed25519_sensor, es256_sensor, payload_of
 
+ML_DSA_VECTOR = Path(__file__).parent / "vectors/cose_ml_dsa_44.json"
 COSE_VECTOR = Path(__file__).parents[1] / "../shared/vectors/cose_eddsa_sig_01.json"
 
 # RFC 8032 7.1, TEST 1, 2, 3 and SHA(abc): secret key, public key, message, signature.
@@ -103,7 +106,7 @@ SMALL_ORDER = [
     "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 ]
 
-KEY = key_of("signer")
+KEY = signing.Key(bytes(range(32)))
 PROTECTED = canonical.signer_header(canonical.READING_TYPE, KEY.kid, "strap-1", "ward-3")
 MESSAGE = signing.sign(KEY, PROTECTED, b"payload")
 DETACHED = signing.sign(KEY, PROTECTED, b"payload", detached=True)
@@ -274,7 +277,7 @@ def test_a_signature_of_another_length_is_refused(size: int) -> None:
 def test_a_foreign_key_is_refused() -> None:
     """Only the signer's own key verifies its message."""
     with pytest.raises(VerificationError, match="does not hold"):
-        signing.verify(MESSAGE, key_of("another").public_key)
+        signing.verify(MESSAGE, signing.Key(bytes(32)).public_key)
 
 
 @pytest.mark.parametrize("key", [b"", KEY.public_key[:31], KEY.public_key + b"\x00", KEY.public_key * 2])
@@ -432,3 +435,260 @@ def test_each_kind_of_key_verifies_its_own_algorithm_alone() -> None:
     for size in (0, 32, 34, 64, 66):
         with pytest.raises(VerificationError, match="is not EdDSA"):
             signing.verify(by_es256, bytes(size))
+
+
+# post-quantum-cryptography/KAT, kat_MLDSA_44_det_pure.rsp, counts 0 and 1: xi, SHA-256 of pk.
+ML_DSA_44_KEYS = [
+    (
+        "f696484048ec21f96cf50a56d0759c448f3779752f0383d37449690694cf7a68",
+        "18288249b90bcbd48d473d2a507cc3c1e95e040f639ac3333a8ed1891de14552",
+    ),
+    (
+        "6de62e3465a55c9c78a07d265be8540b3e58b0801a124d07ff12b438d5202ea0",
+        "8d91b9927e331d039df029d6960679e87f4f8411231ef874ec4ba85ec780d18e",
+    ),
+]
+
+SECOND = signing.SecondKey(bytes(range(32, 64)))
+PAIR = signing.Keys(KEY, SECOND)
+
+
+def header_of(algorithm: int, kid: bytes, content_type: str = canonical.READING_TYPE) -> bytes:
+    return canonical.signer_header(content_type, kid, "peer-1", "ward-3", algorithm)
+
+
+BLOB = signing.sign_blob(PAIR, header_of, b"payload")
+FIRST, SECOND_MESSAGE = signing.split_blob(BLOB)
+DETACHED_BLOB = signing.sign_blob(PAIR, header_of, b"payload", detached=True)
+
+
+def second_with(
+    changes: Mapping[int, object] | None = None,
+    payload: bytes = b"payload",
+    unprotected: Mapping[int, int] | None = None,
+) -> bytes:
+    """Give a second message that holds by itself, of another header, payload or unprotected map than the first's."""
+    header = {**cbor.decode(header_of(canonical.ML_DSA_44, SECOND.kid)), **(changes or {})}
+    theirs = signing.parse(signing.sign(SECOND, cbor.encode(header), payload))
+    return message_of(theirs.protected, dict(unprotected or {}), theirs.payload, theirs.signature)
+
+
+@pytest.mark.parametrize(("seed", "public"), ML_DSA_44_KEYS)
+def test_an_ml_dsa_44_key_is_the_known_one_of_its_seed(seed: str, public: str) -> None:
+    """From the seeds of the known answers come their public keys, each time the same."""
+    for key in (signing.SecondKey(bytes.fromhex(seed)), signing.SecondKey(bytes.fromhex(seed))):
+        assert len(key.public_key) == signing.SECOND_KEY_SIZE
+        assert sha256(key.public_key).hexdigest() == public
+        assert key.kid == canonical.key_id(key.public_key)
+
+
+def test_the_working_groups_ml_dsa_44_message_verifies() -> None:
+    """The COSE working group's example holds under the key of its seed, which has its thumbprint (RFC 9679)."""
+    case = json.loads(ML_DSA_VECTOR.read_text())
+    public_key = signing.SecondKey(bytes.fromhex(case["seed"])).public_key
+    assert sha256(cbor.encode({1: 7, 3: canonical.ML_DSA_44, -1: public_key})).hexdigest() == case["thumbprint"]
+    parsed = signing.verify(bytes.fromhex(case["sign1"]), public_key)
+    assert parsed.payload == case["payload"].encode()
+    assert parsed.header == {1: canonical.ML_DSA_44, 4: bytes.fromhex(case["thumbprint"])}
+
+
+@given(st.binary(min_size=32, max_size=32), st.text(max_size=20), st.text(max_size=80), st.integers(1, 2**32))
+def test_derived_second_keys_are_hkdf_sha256(master: bytes, purpose: str, name: str, generation: int) -> None:
+    """A second key's seed is HKDF-SHA256 as the first's, with a text of its own: neither gives the other away."""
+    info = cbor2.dumps([f"iomt {purpose} ml-dsa-44 key v1", name, generation])
+    seed = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master)
+    derived = signing.derive_second_key(master, purpose, name, generation)
+    assert derived.public_key == signing.SecondKey(seed).public_key
+    assert signing.derive_key(master, purpose, name, generation).public_key != signing.Key(seed).public_key
+
+
+def test_a_second_keys_text_shows_no_secret() -> None:
+    """Printed, alone or in a pair, a key is its kid and nothing else."""
+    assert repr(SECOND) == str(SECOND) == f"SecondKey(kid={SECOND.kid.hex()})"
+    assert repr(PAIR) == f"Keys(first={KEY!r}, second={SECOND!r})"
+
+
+def test_a_blob_by_one_key_is_one_message() -> None:
+    """Without a second key a blob is the very message that `sign` makes, attached or detached."""
+    for detached in (False, True):
+        blob = signing.sign_blob(signing.Keys(KEY), header_of, b"payload", detached=detached)
+        assert blob == signing.sign(KEY, header_of(canonical.EDDSA, KEY.kid), b"payload", detached=detached)
+        assert (signing.has_second(blob), signing.split_blob(blob)) == (False, (blob,))
+        assert signing.parse_blob(blob) == (signing.parse(blob), None)
+        for second_key in (None, SECOND.public_key):
+            signing.verify_blob(blob, KEY.public_key, second_key, detached=b"payload" if detached else None)
+
+
+@pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 65535, 65536])
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_blob_by_two_keys_is_two_messages_that_hold(size: int, *, detached: bool) -> None:
+    """Over every length of head, both messages hold, here and elsewhere, and say the same."""
+    payload = bytes(size)
+    blob = signing.sign_blob(PAIR, header_of, payload, detached=detached)
+    beside = payload if detached else None
+    messages = signing.split_blob(blob)
+    assert signing.has_second(blob)
+    assert b"".join(messages) == blob
+    pair = signing.parse_blob(blob)
+    assert pair == tuple(map(signing.parse, messages))
+    assert signing.verify_blob(blob, KEY.public_key, SECOND.public_key, detached=beside) == pair[0]
+    assert signing.verify_blob(pair, KEY.public_key, SECOND.public_key, detached=beside) == pair[0]
+    first, second = (cbor2.loads(message).value for message in messages)
+    for key, (protected, unprotected, inner, _) in ((KEY, first), (SECOND, second)):
+        assert (cbor2.loads(protected)[4], unprotected, inner) == (key.kid, {}, None if detached else payload)
+    structures = [cbor2.dumps(["Signature1", protected, b"", payload]) for protected, *_ in (first, second)]
+    Ed25519PublicKey.from_public_bytes(KEY.public_key).verify(first[3], structures[0])
+    MLDSA44PublicKey.from_public_bytes(SECOND.public_key).verify(second[3], structures[1])
+
+
+def test_a_first_message_verifies_without_its_second() -> None:
+    """Each message of a blob is a whole COSE_Sign1: what knows Ed25519 alone reads the first and stops."""
+    assert signing.verify(FIRST, KEY.public_key).payload == b"payload"
+    assert signing.verify(SECOND_MESSAGE, SECOND.public_key).payload == b"payload"
+    assert not signing.has_second(FIRST)
+
+
+def test_a_second_signature_needs_its_key() -> None:
+    """A second signature that nobody can check is refused, not passed over."""
+    with pytest.raises(VerificationError, match="no key for it"):
+        signing.verify_blob(BLOB, KEY.public_key, None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (signing.Key(bytes(32)).public_key, SECOND.public_key),
+        (KEY.public_key, signing.SecondKey(bytes(32)).public_key),
+        (KEY.public_key, b"\xff" * 1312),
+        (KEY.public_key, bytes(1312)),
+        (KEY.public_key, KEY.public_key),
+        (KEY.public_key, SECOND.public_key[:-1]),
+        (KEY.public_key, b""),
+        (SECOND.public_key, KEY.public_key),
+        (SECOND.public_key, SECOND.public_key),
+    ],
+)
+def test_a_blob_under_other_keys_is_refused(first: bytes, second: bytes) -> None:
+    """Both keys have to be the signer's, each in its own place."""
+    with pytest.raises(VerificationError):
+        signing.verify_blob(BLOB, first, second)
+
+
+def test_ml_dsa_44_verifies_under_its_own_kind_of_key_alone() -> None:
+    """An Ed25519 or P-256 key takes no ML-DSA-44, and an ML-DSA-44 key takes neither EdDSA nor ES256."""
+    es256 = es256_sensor()
+    for key in (KEY.public_key, es256.public_key, SECOND.public_key[:-1], SECOND.public_key + b"\x00"):
+        with pytest.raises(VerificationError, match="is not EdDSA"):
+            signing.verify(SECOND_MESSAGE, key)
+    with pytest.raises(VerificationError, match="a key of 1312 bytes is not Ed25519"):
+        signing.verify(FIRST, SECOND.public_key)
+    with pytest.raises(VerificationError, match="is not EdDSA"):
+        signing.verify(es256.state(payload_of()), SECOND.public_key)
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 2419, 2421, 4840])
+def test_an_ml_dsa_44_signature_of_another_length_is_refused(size: int) -> None:
+    """2420 bytes and nothing else are a signature."""
+    theirs = signing.parse(SECOND_MESSAGE)
+    message = message_of(theirs.protected, {}, theirs.payload, (theirs.signature * 2)[:size])
+    with pytest.raises(VerificationError, match=f"a signature of {size} bytes is not ML-DSA-44"):
+        signing.verify_blob(FIRST + message, KEY.public_key, SECOND.public_key)
+
+
+@pytest.mark.parametrize(
+    ("blob", "reason"),
+    [
+        (FIRST + FIRST, "algorithm -8 of the second signature is not ML-DSA-44"),
+        (SECOND_MESSAGE + FIRST, "algorithm -8 of the second signature is not ML-DSA-44"),
+        (SECOND_MESSAGE + SECOND_MESSAGE, "both signatures are ML-DSA-44"),
+        (FIRST + second_with({1: None}), "algorithm None of the second"),
+        (FIRST + second_with({1: -49}), "algorithm -49 of the second"),
+        (FIRST + signing.sign(SECOND, b"", b"payload"), "algorithm None of the second"),
+        (FIRST + signing.sign(SECOND, bytes.fromhex("a101c48200382f"), b"payload"), "of the second signature is not"),
+        (FIRST + second_with(payload=b"another"), "over another payload"),
+        (FIRST + second_with(payload=b""), "over another payload"),
+        (FIRST + signing.split_blob(DETACHED_BLOB)[1], "over another payload"),
+        (signing.split_blob(DETACHED_BLOB)[0] + SECOND_MESSAGE, "over another payload"),
+        (FIRST + second_with(unprotected={4: 1}), "unprotected header"),
+        (FIRST + second_with({3: canonical.EVENT_TYPE}), "differs in more"),
+        (FIRST + second_with({15: {1: "peer-2", 2: "ward-3"}}), "differs in more"),
+        (FIRST + second_with({16: 1}), "differs in more"),
+        (FIRST + signing.sign(SECOND, cbor.encode({1: -48, 4: SECOND.kid}), b"payload"), "differs in more"),
+        (BLOB + SECOND_MESSAGE, "bytes follow"),
+        (BLOB + b"\x00", "bytes follow"),
+        (FIRST + b"\x00", "not a tagged COSE_Sign1"),
+        (message_of(signing.parse(FIRST).protected, {4: 1}, b"payload", bytes(64)) + SECOND_MESSAGE, "bytes follow"),
+    ],
+)
+def test_messages_that_are_no_pair_are_refused(blob: bytes, reason: str) -> None:
+    """Doubled, swapped, of another payload, header or algorithm, or more than two: refused with a reason."""
+    with pytest.raises(VerificationError, match=reason):
+        signing.parse_blob(blob)
+
+
+def test_headers_that_only_compare_equal_are_no_pair() -> None:
+    """1 and true are equal values and different bytes."""
+    first, second = ({1: alg, 4: b"k", 16: value} for alg, value in ((-8, 1), (-48, True)))
+    blob = signed_with(first) + signing.sign(SECOND, cbor.encode(second), b"payload")
+    with pytest.raises(VerificationError, match="differs in more"):
+        signing.parse_blob(blob)
+
+
+def test_halves_of_two_blobs_are_no_pair() -> None:
+    """A second signature of the same signer over something else proves nothing, whichever part of it is replaced."""
+    other = signing.parse(second_with(payload=b"another"))
+    ours = signing.parse(SECOND_MESSAGE)
+    assert other.protected == ours.protected
+    with pytest.raises(VerificationError, match="does not hold"):
+        signing.verify_blob(
+            FIRST + message_of(ours.protected, {}, b"payload", other.signature), KEY.public_key, SECOND.public_key
+        )
+
+
+def test_a_detached_payload_is_the_same_for_both() -> None:
+    """The payload beside a blob is checked with both signatures."""
+    parsed = signing.verify_blob(DETACHED_BLOB, KEY.public_key, SECOND.public_key, detached=b"payload")
+    assert parsed.payload is None
+    with pytest.raises(VerificationError, match="does not hold"):
+        signing.verify_blob(DETACHED_BLOB, KEY.public_key, SECOND.public_key, detached=b"another")
+    with pytest.raises(VerificationError, match="in one of the two"):
+        signing.verify_blob(DETACHED_BLOB, KEY.public_key, SECOND.public_key)
+    with pytest.raises(VerificationError, match="in one of the two"):
+        signing.verify_blob(BLOB, KEY.public_key, SECOND.public_key, detached=b"payload")
+
+
+def test_every_changed_byte_of_a_blob_is_refused() -> None:
+    """Whichever byte of a blob is changed, it does not verify."""
+    for place in range(len(BLOB)):
+        changed = bytearray(BLOB)
+        changed[place] ^= 1 << place % 8
+        with pytest.raises(VerificationError):
+            signing.verify_blob(bytes(changed), KEY.public_key, SECOND.public_key)
+
+
+def test_a_truncated_blob_is_its_first_message_or_nothing() -> None:
+    """Cut anywhere, a blob is refused, save between its messages; there it is one message, and says so."""
+    for size in range(len(BLOB)):
+        if size == len(FIRST):
+            assert signing.parse_blob(BLOB[:size])[1] is None
+            continue
+        with pytest.raises(VerificationError):
+            signing.parse_blob(BLOB[:size])
+
+
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\xd2\x84", b"\xd2\x84\x40\xa0", FIRST, FIRST[:-30], BLOB, BLOB[:-30]]),
+)
+def test_garbage_is_no_blob(garbage: bytes, start: bytes) -> None:
+    """Whatever bytes come, a blob splits into parts that join to it, and parses or raises a VerificationError."""
+    data = start + garbage
+    parts = signing.split_blob(data)
+    assert b"".join(parts) == data
+    assert signing.has_second(data) == (len(parts) == 2)
+    try:
+        first, second = signing.parse_blob(data)
+    except VerificationError:
+        return
+    assert (second is not None) == signing.has_second(data)
+    assert message_of(first.protected, dict(first.unprotected), first.payload, first.signature) == parts[0]

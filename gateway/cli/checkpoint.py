@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +10,11 @@ import click
 
 from gateway import signing
 from gateway.cli.output import as_json_option, gateway_state_option, moment, printable, show_facts, show_json
+from gateway.cli.rosters import load_rosters
 from gateway.config import load_peer
 from gateway.errors import ConfigError, Unavailable, VerificationError
 from gateway.io import folder, keyring
-from gateway.io.store.chains import FILE, ChainStore
+from gateway.io.store.chains import ChainStore, is_there, location
 from gateway.io.store.database import undamaged
 from gateway.io.store.readings import ReadingStore, StoredBlock
 from gateway.ledger.checkpoint import (
@@ -26,14 +27,17 @@ from gateway.ledger.checkpoint import (
     origin,
     parse_checkpoint,
     parse_note,
+    parse_origin,
     peer_key,
     sign_as_log,
     verify_checkpoint,
     verify_known,
 )
+from gateway.ledger.member_keys import MemberKeys
 from gateway.ledger.policy import describe
 from gateway.ledger.quorum import read_vote
-from gateway.ledger.roster import gateway_of_chain, open_roster
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.standing import roster_of_chain
 from gateway.ledger.voting import open_proposal
 from gateway.model import Block, Member, Roster
 
@@ -61,7 +65,7 @@ def checkpoint() -> None:
 @click.option("--output", "-o", type=_FILE, help="The file to write, not stdout.")
 @as_json_option
 def sign(state: Path, chain: str | None, add: Path | None, output: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
-    """Write a note signed by a gateway or a peer.
+    """Write a note signed by a gateway or a peer, of the latest incarnation.
 
     A gateway signs its last certified block; a peer cosigns the last block that it voted for. With --add, each
     signs the head in the note if it is one of those that it certified or voted for: a note that goes from hand to
@@ -97,9 +101,9 @@ def verify(note: Path, roster: Path, as_json: bool) -> None:  # noqa: FBT001 - c
     Signatures of others, such as public witnesses, are ignored. Exit code 0 if it holds; 1, with one line that says
     what is wrong, if not.
     """
-    data, members = folder.read_bytes(note), open_roster(folder.read_bytes(roster))
+    data, rosters = folder.read_bytes(note), load_rosters(roster)
     try:
-        signers = verify_checkpoint(members, data)
+        signers = verify_checkpoint(rosters, data)
     except VerificationError as error:
         if as_json:
             show_json({"verified": False, "file": str(note), "reason": str(error)})
@@ -108,16 +112,20 @@ def verify(note: Path, roster: Path, as_json: bool) -> None:  # noqa: FBT001 - c
     if as_json:
         show_json({"verified": True, "file": str(note), **_signers_record(signers)})
     else:
-        show_facts(_signers_facts(signers, members))
+        show_facts(_signers_facts(signers))
 
 
 @checkpoint.command()
 @_roster_option
+@click.option("--incarnation", type=click.IntRange(0), default=0, show_default=True, help="Of the gateways' chains.")
 @as_json_option
-def keys(roster: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
-    """Print verifier keys of gateways and peers."""
-    members = open_roster(folder.read_bytes(roster))
-    known = [("gateway", member, gateway_key(members.ledger, member)) for member in members.gateways]
+def keys(roster: Path, incarnation: int, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Print verifier keys of gateways and peers.
+
+    A gateway's has its chain's incarnation in its name: witnesses know each as a log of its own.
+    """
+    members = load_rosters(roster).current
+    known = [("gateway", member, gateway_key(members.ledger, member, incarnation)) for member in members.gateways]
     known += [("peer", member, peer_key(members.ledger, member)) for member in members.peers]
     for role, member, key in known:
         if as_json:
@@ -142,8 +150,9 @@ def _signed_by_gateway(state: Path, chain: str | None, wanted: Checkpoint | None
     config = load_config(state)
     if chain not in {None, config.chain}:
         raise ConfigError(f"--chain is {chain}; allowed: {config.chain}, the one that this gateway writes")
-    roster = open_roster(folder.read_bytes(state / config.roster))
-    key = _key(state, "gateway", config.id, [each for each in roster.gateways if each.chain == config.chain])
+    rosters = load_rosters(state / config.roster, state)
+    roster = roster_of_chain(rosters, config.chain)
+    key = _key(state, roster, "gateway", config.id, config.generation)
     store = open_store(state)
     stored = _certified(store, wanted)
     store.close()
@@ -166,14 +175,15 @@ def _signed_by_peer(state: Path, chain: str | None, wanted: Checkpoint | None) -
     from gateway.cli.peer import CONFIG  # noqa: PLC0415 - it imports the ledger's commands, of which this is one
 
     config = load_peer(folder.read_text(state / CONFIG), str(state / CONFIG))
-    roster = open_roster(folder.read_bytes(state / config.roster))
-    key = _key(state, "peer", config.id, roster.peers)
+    rosters = load_rosters(state / config.roster, state)
     if chain is None:
-        chain = _chain_of(roster, wanted)
-    gateway_of_chain(roster, chain)
-    if not (state / FILE).exists():
-        raise ConfigError(f"{state / FILE}: nothing was kept here yet; iomt peer run starts it")
-    store = ChainStore(str(state / FILE), read_only=True)
+        chain = _chain_of(rosters, wanted)
+    roster = roster_of_chain(rosters, chain)
+    key = _key(state, rosters.current, "peer", config.id, config.generation)
+    copy = location(state, config.store)
+    if not is_there(copy):
+        raise ConfigError(f"{copy}: nothing was kept here yet; iomt peer run starts it")
+    store = ChainStore(copy, read_only=True)
     block, time_s = _voted(store, roster, chain, wanted)
     store.close()
     head = _head(roster, block)
@@ -188,22 +198,25 @@ def _voted(store: ChainStore, roster: Roster, chain: str, wanted: Checkpoint | N
     """
     tip = store.tip(chain)
     if tip.frozen:
-        raise VerificationError(f"chain {chain} is frozen: its gateway signed two histories")
-    height = tip.next_height - 1
+        conflict = store.evidence(chain, tip.incarnation)
+        why = "its recovery key demands it" if conflict is None else "its gateway signed two histories"
+        raise VerificationError(f"chain {chain} is frozen: {why}")
+    place, height = (chain, tip.incarnation), tip.next_height - 1
     if wanted and wanted.size < tip.frontier.size:
-        height = bisect_left(range(height), wanted.size, key=lambda at: _size(store, chain, at))
-    voted = store.block(chain, height)
+        height = bisect_left(range(height), wanted.size, key=lambda at: _size(store, *place, at))
+    voted = store.block(*place, height)
     if voted is None:
         raise Unavailable(f"this peer has voted for no block of chain {chain} yet")
     block = _block(roster, voted.proposal, height)
     if height == tip.next_height - 1:
         return block, int(time.time())
     with undamaged(f"the vote on block {height} of chain {chain}"):
-        return block, read_vote(signing.parse(voted.vote), voted.vote).voted_ms // 1000
+        message, _ = signing.parse_blob(voted.vote)
+        return block, read_vote(message, voted.vote).voted_ms // 1000
 
 
-def _size(store: ChainStore, chain: str, height: int) -> int:
-    voted = store.block(chain, height)
+def _size(store: ChainStore, chain: str, incarnation: int, height: int) -> int:
+    voted = store.block(chain, incarnation, height)
     return voted.size if voted else 0
 
 
@@ -214,24 +227,21 @@ def _block(roster: Roster, proposal: bytes, height: int) -> Block:
 
 
 def _head(roster: Roster, block: Block) -> Checkpoint:
-    return Checkpoint(origin(roster.ledger, block.chain), block.size, block.root)
+    return Checkpoint(origin(roster.ledger, block.chain, block.incarnation), block.size, block.root)
 
 
-def _chain_of(roster: Roster, wanted: Checkpoint | None) -> str:
+def _chain_of(rosters: Rosters, wanted: Checkpoint | None) -> str:
     """Give the chain of a note that is to be signed, or else the only one of the roster."""
-    chains = [member.chain or "" for member in roster.gateways]
     if wanted:
-        return wanted.origin.rpartition("/")[2]
+        return parse_origin(wanted.origin)[1]
+    chains = [member.chain or "" for member in rosters.current.gateways]
     if len(chains) != 1:
         raise ConfigError(f"--chain is missing; allowed: {', '.join(chains)}")
     return chains[0]
 
 
-def _key(state: Path, kind: str, name: str, members: Iterable[Member]) -> signing.Key:
-    key = signing.derive_key(keyring.load_master(state), kind, name)
-    if key.public_key not in {member.public_key for member in members if member.id == name}:
-        raise ConfigError(f"{state}: {kind} {name} with this key is not on the roster; iomt ledger admit")
-    return key
+def _key(state: Path, roster: Roster, role: str, name: str, generation: int) -> signing.Key:
+    return MemberKeys(keyring.load_master(state), role, name, generation).require(roster).first
 
 
 def _require_same(note: Note, wanted: Checkpoint, head: Checkpoint) -> None:
@@ -257,13 +267,14 @@ def _signers_record(signers: Signers) -> dict[str, object]:
     return {
         **_head_record(signers.checkpoint),
         "gateway": signers.gateway.id,
+        "epoch": signers.roster.epoch,
         "cosignatures": [{"peer": peer, "cosigned_ms": time_s * 1000} for peer, time_s in times],
         "ignored": signers.unknown,
     }
 
 
-def _signers_facts(signers: Signers, roster: Roster) -> Sequence[tuple[str, object]]:
-    head, count = signers.checkpoint, len(signers.cosigned_s)
+def _signers_facts(signers: Signers) -> Sequence[tuple[str, object]]:
+    head, roster, count = signers.checkpoint, signers.roster, len(signers.cosigned_s)
     return [
         ("verified", f"checkpoint of {head.size} leaves"),
         ("origin", head.origin),

@@ -132,7 +132,8 @@ class Site:
         """Give how many blocks of a chain a peer has voted for."""
         store = ChainStore(str(self.state / peer / chains.FILE), read_only=True)
         try:
-            return store.chains().get(chain, (0, 0))[0]
+            last = store.last_block(chain, store.incarnation(chain))
+            return 0 if last is None else last.height + 1
         finally:
             store.close()
 

@@ -1,23 +1,25 @@
 """`iomt init`, `iomt run`, `iomt status`: the gateway of one state folder."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gateway import canonical, signing
+from gateway import signing
 from gateway.cli import cards, setup
-from gateway.cli.ledger import load_roster
 from gateway.cli.output import as_json_option, gateway_state_option, show_facts, show_json, show_table, values
 from gateway.config import GatewayConfig, load_gateway
 from gateway.decode import DECODERS
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import clock, control, folder, keyring, logs
 from gateway.io.profiles import load_profiles
-from gateway.ledger.policy import describe
-from gateway.model import Member
+from gateway.ledger.policy import describe, read_policy
+from gateway.model import Roster
 from gateway.profile import Profile
+from gateway.reincarnation import settle
+from gateway.roster_file import RosterFile
 
 CONFIG = "gateway.toml"
 PROFILES = "profiles"
@@ -26,6 +28,11 @@ PROFILES = "profiles"
 @click.command()
 @gateway_state_option
 @setup.member_options
+@click.option(
+    "--recovery-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the chain's recovery key. Default: recovery.key in the state folder.",
+)
 @as_json_option
 def init(  # noqa: PLR0913, PLR0917 - click's options
     state: Path,
@@ -36,27 +43,45 @@ def init(  # noqa: PLR0913, PLR0917 - click's options
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
+    recovery_key: Path | None,
     as_json: bool,  # noqa: FBT001 - click's flag
 ) -> None:
-    """Make a gateway's master secret, its configuration and the card by which it is admitted."""
+    """Make a gateway's secrets, its configuration and the card by which it is admitted."""
     tls = setup.tls_files(ca, certificate, key)
     cards.checked_name(name)
     setup.broker_of(broker, tls, state)
+    recovery = recovery_key or state / keyring.RECOVERY
+    for path in (state / CONFIG, state / keyring.FILE, recovery):
+        if path.exists():
+            raise ConfigError(f"{path}: exists already; this folder was initialised before")
+    if recovery_key and not recovery_key.parent.is_dir():
+        raise ConfigError(f"{recovery_key}: there is no such folder to write it to")
     folder.create(state)
-    if (state / CONFIG).exists():
-        raise ConfigError(f"{state / CONFIG}: exists already; this folder was initialised before")
-    public_key = signing.derive_key(keyring.create_master(state), "gateway", name).public_key
-    chain = f"{name[:48]}.{signing.fingerprint(public_key)[:8]}"
+    seed = keyring.create_recovery_key(recovery)
+    made = cards.make_member("gateway", keyring.create_master(state), name, organisation)
+    chain = f"{name[:48]}.{signing.fingerprint(made.public_key)[:8]}"
+    member = replace(made, chain=chain, recovery_key=signing.Key(seed).public_key)
     entries = {"id": name, "chain": chain, "broker": broker, "roster": str(roster.absolute())}
     setup.write_config(state / CONFIG, entries, tls)
-    member = Member(id=name, organisation=organisation or name, public_key=public_key, chain=chain)
     card = state / f"{name}.card"
     cards.write_card(card, "gateway", member)
     if as_json:
-        show_json({**cards.member_record(member), "card": str(card)})
+        setup.show_card("gateway", member, card, as_json=True, more={"recovery_file": str(recovery)})
         return
-    facts = [("gateway", name), ("chain", chain), ("public key", public_key.hex())]
-    show_facts([*facts, ("card", f"{card}, for iomt ledger admit")])
+    setup.show_card("gateway", member, card, as_json=False, more={"recovery": recovery})
+    click.echo("\nThe recovery key closes this chain and opens its next incarnation, if two")
+    click.echo("histories were ever signed. Take it to a safe place off this machine.")
+
+
+@click.command()
+@gateway_state_option
+@as_json_option
+def rekey(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Make the gateway's next key, and the card by which the ledger takes it over.
+
+    The gateway signs with the key of before until the roster has the new one. Its sensors' keys stay as they are.
+    """
+    setup.rekey(state, state / CONFIG, "gateway", load_gateway, as_json=as_json)
 
 
 @click.command()
@@ -67,15 +92,14 @@ def run(state: Path) -> None:
 
     logs.configure("info")
     config = load_config(state)
-    roster = load_roster(state / config.roster)
     master = keyring.load_master(state)
-    public_key = signing.derive_key(master, "gateway", config.id).public_key
-    if public_key not in {member.public_key for member in roster.gateways if member.chain == config.chain}:
-        raise ConfigError(f"{state / config.roster}: gateway {config.id} with this key is not on it; iomt ledger admit")
     broker = setup.broker_of(config.broker, config.tls, state)
     profiles = known_profiles(state)
 
     async def serve() -> None:
+        settle(state)
+        roster = RosterFile(state / config.roster, state)
+        _require_chain(roster.rosters.current, config)
         gateway = Gateway(
             state,
             config=config,
@@ -113,7 +137,7 @@ def status(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
             ("readings", f"{found['readings']} taken, {found['unsealed']} leaves not sealed yet"),
             ("blocks", f"{found['blocks']} sealed, {found['certified_blocks']} certified"),
             ("peers", _voters(found)),
-            ("quorum", describe(canonical.read_policy(found["policy"]))),
+            ("quorum", describe(read_policy(found["policy"]))),
         ]
     )
     click.echo()
@@ -143,6 +167,12 @@ def device_row(device: dict[str, Any]) -> tuple[object, ...]:
     numbers = [measurement for measurement in measurements if not isinstance(measurement["value"], dict)]
     shown = values(numbers) or device["reason"] or "no number yet"
     return (device["id"], device["state"], device["readings"], device["damaged"], shown)
+
+
+def _require_chain(roster: Roster, config: GatewayConfig) -> None:
+    """Check that the roster has this gateway write its chain; the daemon looks whether it has its key, too."""
+    if (config.id, config.chain) not in {(member.id, member.chain) for member in roster.gateways}:
+        raise ConfigError(f"gateway {config.id} with chain {config.chain} is not on the roster; iomt ledger admit")
 
 
 def _voters(found: dict[str, Any]) -> str:

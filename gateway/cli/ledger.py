@@ -1,47 +1,48 @@
-"""`iomt ledger`: who belongs. The administrator's key signs the roster; peers and gateways are admitted by card."""
+"""`iomt ledger`: who belongs. Administrators sign each version of the roster; members are admitted by card."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from gateway import canonical, signing
 from gateway.cli import cards
 from gateway.cli.checkpoint import checkpoint
-from gateway.cli.output import as_json_option, show_facts, show_json, show_table, state_option
+from gateway.cli.drafts import ROLE, keys_of, publish, sign_draft, signer
+from gateway.cli.output import as_json_option, show_facts, show_json, state_option
+from gateway.cli.reincarnate import reincarnate
+from gateway.cli.rosters import ROSTER, load_rosters, show_changes, show_rosters
 from gateway.errors import ConfigError
 from gateway.io import folder, keyring
-from gateway.ledger.policy import describe, faults, smallest
-from gateway.ledger.roster import admitted, ledger_name, open_roster, sign_roster
-from gateway.model import NOBODY, Member, Roster
-
-ROSTER = "roster.cose"
-FEWEST = 4
-"""Organisations that bear a dishonest one: 3f + 1."""
+from gateway.ledger import changes
+from gateway.ledger.policy import parse_policy
+from gateway.ledger.roster import card_fingerprint, ledger_name, open_version, sign_version
+from gateway.ledger.rosters import Rosters
+from gateway.model import NOBODY, Member, Policy, Roster
 
 ledger_state_option = state_option("/var/lib/iomt/ledger")
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_name_option = click.option("--name", default=ROLE, show_default=True, help="Who signs with it.")
+_policy_option = click.option("--policy", help="Whose votes are needed, such as '2 of lab, (2 of a-1, a-2, a-3)'.")
+_cards_argument = click.argument("card", nargs=-1, required=True, type=_FILE)
 
 
 @click.group()
 def ledger() -> None:
-    """Create a ledger, admit peers and gateways, show who belongs."""
-
-
-ledger.add_command(checkpoint)
+    """Create a ledger, change who belongs, sign that, show it."""
 
 
 @ledger.command()
 @ledger_state_option
-@click.option("--name", default="administrator", show_default=True, help="Who signs the roster.")
+@_name_option
 @as_json_option
 def create(state: Path, name: str, as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Make an administrator's key and a roster without members yet.
 
     The key stays in the state folder; the roster is public: copy it to every peer and gateway.
     """
+    cards.checked_name(name)
     folder.create(state)
-    key = _administrator_key(keyring.create_master(state), name)
-    member = Member(id=cards.checked_name(name), organisation=name, public_key=key.public_key)
+    master = keyring.create_master(state)
+    member = cards.make_member(ROLE, master, name)
     roster = Roster(
         ledger=ledger_name([member]),
         version=1,
@@ -51,106 +52,161 @@ def create(state: Path, name: str, as_json: bool) -> None:  # noqa: FBT001 - cli
         peers=(),
         gateways=(),
     )
-    folder.write(state / ROSTER, sign_roster(roster, [key]))
-    _show(roster, state / ROSTER, as_json=as_json)
+    rosters = Rosters((open_version(sign_version(roster, {name: keys_of(master, name)})),))
+    folder.write(state / ROSTER, rosters.encode())
+    show_rosters(rosters, state / ROSTER, as_json=as_json)
 
 
 @ledger.command()
 @ledger_state_option
-@click.argument("card", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@_name_option
 @as_json_option
-def admit(state: Path, card: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001 - click's flag
-    """Admit peers and gateways by their cards, and sign the next version of the roster.
+def key(state: Path, name: str, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Make the key of one more administrator, on their own machine, and its card.
 
-    New peers begin a new epoch, and set the policy: of n organisations floor(2n / 3) + 1 are needed, each by its
-    one peer or by more than half of its peers. Compare the key on each card with its owner before you admit it, and
-    whose peer it is: that is what the ledger rests on.
+    Whoever is one already puts the card into iomt ledger administrators. Copy the ledger's roster.cose to the state
+    folder, to sign with iomt ledger sign.
     """
-    roster = open_roster(folder.read_bytes(state / ROSTER))
-    admitted_cards = [cards.read_card(path) for path in card]
-    peers = [member for kind, member in admitted_cards if kind == "peer"]
-    gateways = [member for kind, member in admitted_cards if kind == "gateway"]
-    after = admitted(roster, peers, gateways)
-    key = _administrator_key(keyring.load_master(state), roster.administrators[0].id)
-    folder.write(state / ROSTER, sign_roster(after, [key]))
-    _show(after, state / ROSTER, as_json=as_json)
+    cards.checked_name(name)
+    folder.create(state)
+    member = cards.make_member(ROLE, keyring.create_master(state), name)
+    card = state / f"{name}.card"
+    cards.write_card(card, ROLE, member)
+    if as_json:
+        show_json({**cards.member_record(member), "card": str(card)})
+        return
+    show_facts([(ROLE, name), ("fingerprint", card_fingerprint(member)), ("card", f"{card}, for the others")])
 
 
 @ledger.command()
 @ledger_state_option
-@click.option("--roster", type=click.Path(dir_okay=False, path_type=Path), help="A roster file, instead of --state.")
+@_cards_argument
+@_policy_option
+@as_json_option
+def admit(state: Path, card: tuple[Path, ...], policy: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Admit peers and gateways by their cards.
+
+    New peers begin a new epoch. Without --policy, of n organisations floor(2n / 3) + 1 are needed, each by its one
+    peer or by more than half of its peers. Compare the fingerprint of each card with its owner before you admit it,
+    and whose peer it is: that is what the ledger rests on.
+    """
+    found = cards.read_cards(card, "peer", "gateway")
+    peers = [member for kind, member in found if kind == "peer"]
+    gateways = [member for kind, member in found if kind == "gateway"]
+    rosters = load_rosters(state / ROSTER)
+    publish(state, rosters, changes.admitted(rosters.current, peers, gateways, _read(policy)), as_json=as_json)
+
+
+@ledger.command()
+@ledger_state_option
+@click.argument("name", nargs=-1, required=True)
+@_policy_option
+@as_json_option
+def retire(state: Path, name: tuple[str, ...], policy: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Take peers and gateways off the roster, which begins a new epoch.
+
+    What they signed in earlier epochs stays valid. Without --policy, the default one of those who stay is set.
+    """
+    rosters = load_rosters(state / ROSTER)
+    publish(state, rosters, changes.retired(rosters.current, name, _read(policy)), as_json=as_json)
+
+
+@ledger.command()
+@ledger_state_option
+@click.argument("card", type=_FILE)
+@as_json_option
+def rekey(state: Path, card: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Give a peer or gateway the new keys of its card, which begins a new epoch.
+
+    The card comes of iomt rekey, or iomt peer rekey. Compare its fingerprint with its owner.
+    """
+    ((_, member),) = cards.read_cards((card,), "peer", "gateway")
+    rosters = load_rosters(state / ROSTER)
+    publish(state, rosters, changes.rekeyed(rosters.current, member), as_json=as_json)
+
+
+@ledger.command("policy")
+@ledger_state_option
+@click.argument("expression")
+@as_json_option
+def set_policy(state: Path, expression: str, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Say whose votes make a block final, which begins a new epoch.
+
+    In quotation marks: '2 of lab, regulator, (2 of st-anna-1, st-anna-2, st-anna-3)'.
+    """
+    rosters = load_rosters(state / ROSTER)
+    publish(state, rosters, changes.with_policy(rosters.current, parse_policy(expression)), as_json=as_json)
+
+
+@ledger.command("post-quantum")
+@ledger_state_option
+@as_json_option
+def post_quantum(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Have all blocks and votes signed with ML-DSA-44, too, from a new epoch on."""
+    rosters = load_rosters(state / ROSTER)
+    publish(state, rosters, changes.post_quantum(rosters.current), as_json=as_json)
+
+
+@ledger.command()
+@ledger_state_option
+@click.argument("who", nargs=-1, required=True)
+@click.option("--threshold", type=int, required=True, help="How many of them must sign each later version.")
+@as_json_option
+def administrators(state: Path, who: tuple[str, ...], threshold: int, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Say who the administrators are: each by name, or by card who is not one yet.
+
+    Whoever is not named is none any more. Enough of those of before must sign it, and enough of those to be.
+    """
+    rosters = load_rosters(state / ROSTER)
+    members = [_administrator(rosters.current, each) for each in who]
+    publish(state, rosters, changes.with_administrators(rosters.current, members, threshold), as_json=as_json)
+
+
+@ledger.command()
+@ledger_state_option
+@click.argument("draft", type=_FILE)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+def sign(state: Path, draft: Path, yes: bool, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Sign the next version of the roster, after showing what it changes.
+
+    Needs the ledger's roster.cose in the state folder. The last signature that is needed makes it the roster.
+    """
+    if as_json and not yes:
+        raise click.UsageError("--json asks nothing: it goes with --yes.")
+    rosters = load_rosters(state / ROSTER)
+    after = rosters.draft(folder.read_bytes(draft))
+    signer(state, rosters, after)
+    if not as_json:
+        show_changes(rosters.current, after)
+    if not yes:
+        click.confirm(f"Sign version {after.version}?", abort=True)
+    sign_draft(state, draft, rosters, after, as_json=as_json)
+
+
+@ledger.command()
+@ledger_state_option
+@click.option("--roster", type=_FILE, help="A roster file, instead of --state.")
 @as_json_option
 def show(state: Path, roster: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Check a roster's signatures and show who belongs, the epoch and the policy."""
     path = roster or state / ROSTER
-    _show(open_roster(folder.read_bytes(path)), path, as_json=as_json)
+    show_rosters(load_rosters(path), path, as_json=as_json)
 
 
-def _administrator_key(master: bytes, name: str) -> signing.Key:
-    return signing.derive_key(master, "administrator", name)
+ledger.add_command(checkpoint)
+ledger.add_command(reincarnate)
 
 
-def _show(roster: Roster, path: Path, *, as_json: bool) -> None:
-    record = roster_record(roster)
-    organisations, dishonest, silent = record["n"], record["f_safety"], record["f_liveness"]
-    if roster.peers and not min(dishonest, silent):
-        click.echo(f"warning: {_too_few(organisations)}", err=True)
-    if as_json:
-        show_json(record)
-        return
-    show_facts(
-        [
-            ("roster", path),
-            ("ledger", roster.ledger),
-            ("version", f"{roster.version}, epoch {roster.epoch}"),
-            ("policy", describe(roster.policy)),
-            ("peers", f"{len(roster.peers)}, organisations: {organisations}, a quorum: {record['quorum']} or more"),
-            ("bears", f"{dishonest} dishonest (safety), {silent} silent (liveness)"),
-        ]
-    )
-    members = [
-        *[("peer", member) for member in roster.peers],
-        *[("gateway", member) for member in roster.gateways],
-        *[("admin", member) for member in roster.administrators],
-    ]
-    click.echo()
-    rows = [(kind, member.id, member.organisation, member.public_key.hex()[:32]) for kind, member in members]
-    show_table(("role", "id", "organisation", "public key (first half)"), rows)
+def _read(policy: str | None) -> Policy | None:
+    return None if policy is None else parse_policy(policy)
 
 
-def _too_few(organisations: int) -> str:
-    if organisations == FEWEST - 1:
-        return f"{organisations} organisations bear no dishonest one: a fourth makes it one"
-    if organisations < FEWEST:
-        return (
-            f"{organisations} organisation{'s bear' if organisations > 1 else ' bears'} no dishonest one: four bear one"
-        )
-    return f"{organisations} organisations bear no dishonest one by this policy"
-
-
-def roster_record(roster: Roster) -> dict[str, Any]:
-    """Give a roster as JSON shows it: n organisations, and how many of them may be dishonest, or silent."""
-    dishonest, silent = faults(roster.policy, roster.peers)
-    return {
-        "ledger": roster.ledger,
-        "version": roster.version,
-        "epoch": roster.epoch,
-        "policy": canonical.policy_items(roster.policy),
-        "quorum": smallest(roster.policy),
-        "n": len({member.organisation for member in roster.peers}),
-        "f_safety": dishonest,
-        "f_liveness": silent,
-        "administrators": [cards.member_record(member) for member in roster.administrators],
-        "peers": [cards.member_record(member) for member in roster.peers],
-        "gateways": [cards.member_record(member) for member in roster.gateways],
-    }
-
-
-def load_roster(path: Path) -> Roster:
-    """Read and check a roster for a command that needs one.
-
-    Raises: ConfigError if there is none, VerificationError if it does not hold.
-    """
-    if not path.exists():
-        raise ConfigError(f"{path}: there is no roster here; copy the ledger's {ROSTER} to it")
-    return open_roster(folder.read_bytes(path))
+def _administrator(roster: Roster, who: str) -> Member:
+    for member in roster.administrators:
+        if member.id == who:
+            return member
+    if not Path(who).exists():
+        raise ConfigError(f"{who}: no administrator on the roster has that name, and no card is there")
+    ((_, member),) = cards.read_cards((Path(who),), ROLE)
+    return member

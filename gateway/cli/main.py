@@ -17,6 +17,7 @@ COMMANDS = {
     "ledger": ("ledger", "ledger"),
     "peer": ("peer", "peer"),
     "init": ("gateway", "init"),
+    "rekey": ("gateway", "rekey"),
     "device": ("device", "device"),
     "run": ("gateway", "run"),
     "status": ("gateway", "status"),

@@ -11,7 +11,6 @@ import click
 
 from gateway.cli import cards
 from gateway.cli.gateway import known_profiles, load_config
-from gateway.cli.ledger import load_roster
 from gateway.cli.output import (
     as_json_option,
     gateway_state_option,
@@ -27,10 +26,13 @@ from gateway.devices import Device, Known
 from gateway.errors import ConfigError, Unavailable
 from gateway.io import clock, control, folder, keyring
 from gateway.io.store.readings import FILE, ReadingStore
+from gateway.ledger.member_keys import MemberKeys
 from gateway.onboarding import Candidate, First, find, find_ports, first_reading
 from gateway.profile import Bonding, Profile, Transport
 from gateway.recorder import Recorder
 from gateway.records import device_record, known_of, measurement_record
+from gateway.reincarnation import settle
+from gateway.roster_file import RosterFile
 from gateway.sources import Source
 
 PORTS = "/dev/serial/by-id"
@@ -262,10 +264,16 @@ def _enrol(
 async def _enrol_offline(
     state: Path, config: GatewayConfig, profile: Profile, device: Device, frames: Sequence[tuple[str, bytes]]
 ) -> Device:
-    roster, master = load_roster(state / config.roster), keyring.load_master(state)
+    master = keyring.load_master(state)
     with folder.lock(state), ThreadPoolExecutor(1, thread_name_prefix="store") as executor:
+        settle(state)
+        roster = RosterFile(state / config.roster, state).rosters.current
         store = ReadingStore(str(state / FILE))
-        recorder = Recorder(store, executor, clock.Clocks(clock.boot_id()), master, config.id, config.chain)
+        clocks = clock.Clocks(clock.boot_id())
+        recorder = Recorder(store, executor, clocks, master, config.id, config.chain, generations=config.generation)
+        keys = MemberKeys(master, "gateway", config.id, config.generation).of(roster)
+        if keys is not None:  # else it is not admitted yet
+            recorder.sign_with(keys)
         await recorder.open(roster.ledger)
         known = Known(sensor_key=device.sensor_key, bond=device.bond, information=device.information)
         enrolled = recorder.enrol(device.id, device.profile, device.address, known)

@@ -3,24 +3,30 @@
 import asyncio
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 
-from gateway import canonical, signing
 from gateway.cli import cards, setup
 from gateway.cli.audit import audit_copy
-from gateway.cli.ledger import load_roster
-from gateway.cli.output import as_json_option, printable, show_facts, show_json, show_table, state_option
+from gateway.cli.output import as_json_option, show_facts, show_json, state_option
+from gateway.cli.proof import prove_leaf
+from gateway.cli.rosters import load_rosters
+from gateway.cli.standing import chain_statuses, record_of, show_statuses
 from gateway.config import PeerConfig, load_peer
-from gateway.errors import ConfigError, Unavailable
+from gateway.errors import ConfigError, Unavailable, VerificationError
 from gateway.io import control, folder, keyring, logs
-from gateway.io.store.chains import FILE, ChainStore
+from gateway.io.store.chains import ChainStore, is_there, location
 from gateway.io.store.database import undamaged
-from gateway.ledger.voting import Conflict, Tip
-from gateway.model import Member, Roster
+from gateway.ledger.evidence import encode_evidence, open_evidence
+from gateway.ledger.member_keys import MemberKeys
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.standing import Word, roster_of_chain
+from gateway.ledger.voting import Conflict
+from gateway.roster_file import RosterFile
 
 CONFIG = "peer.toml"
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
 peer_state_option = state_option("/var/lib/iomt/peer")
 
 
@@ -51,14 +57,21 @@ def init(  # noqa: PLR0913, PLR0917 - click's options
     folder.create(state)
     entries = {"id": name, "broker": broker, "roster": str(roster.absolute())}
     setup.write_config(state / CONFIG, entries, tls)
-    public_key = signing.derive_key(keyring.create_master(state), "peer", name).public_key
-    member = Member(id=name, organisation=organisation or name, public_key=public_key)
+    member = cards.make_member("peer", keyring.create_master(state), name, organisation)
     card = state / f"{name}.card"
     cards.write_card(card, "peer", member)
-    if as_json:
-        show_json({**cards.member_record(member), "card": str(card)})
-    else:
-        show_facts([("peer", name), ("public key", public_key.hex()), ("card", f"{card}, for iomt ledger admit")])
+    setup.show_card("peer", member, card, as_json=as_json)
+
+
+@peer.command()
+@peer_state_option
+@as_json_option
+def rekey(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Make the peer's next key, and the card by which the ledger takes it over.
+
+    The peer signs with the key of before until the roster has the new one.
+    """
+    setup.rekey(state, state / CONFIG, "peer", load_peer, as_json=as_json)
 
 
 @peer.command()
@@ -68,15 +81,14 @@ def run(state: Path) -> None:
     from gateway.peer import Peer  # noqa: PLC0415 - only this command pays for it
 
     logs.configure("info")
-    config, roster = _load(state)
-    master = keyring.load_master(state)
-    public_key = signing.derive_key(master, "peer", config.id).public_key
-    if public_key not in {member.public_key for member in roster.peers if member.id == config.id}:
-        raise ConfigError(f"{state / config.roster}: peer {config.id} with this key is not on it; iomt ledger admit")
+    config = load_peer(folder.read_text(state / CONFIG), str(state / CONFIG))
+    keys = MemberKeys(keyring.load_master(state), "peer", config.id, config.generation)
     broker = setup.broker_of(config.broker, config.tls, state)
 
     async def serve() -> None:
-        await Peer(state, config.id, broker, roster, master).run()
+        roster = RosterFile(state / config.roster, state)
+        keys.require_ever(roster.rosters)
+        await Peer(state, config.id, broker, roster, keys, store=config.store, worker=config.worker).run()
 
     with folder.lock(state):
         asyncio.run(serve())
@@ -87,25 +99,24 @@ def run(state: Path) -> None:
 @as_json_option
 def status(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Show how far a peer has voted on each chain, and, if it runs, when it last heard of each."""
-    config, roster = _load(state)
+    config, rosters = _load(state)
     try:
         running = control.call(state / control.SOCKET, {"do": "status"})
     except Unavailable:
         running = {}
-    chains = _chain_records(state / FILE, roster, running.get("heard_ms_ago", {}))
+    current = rosters.current
+    belongs = config.id in {member.id for member in current.peers}
+    statuses = chain_statuses(location(state, config.store), rosters, running.get("heard_ms_ago", {}))
     if as_json:
         record = {"peer": config.id, "running": bool(running), "broker": running.get("broker")}
-        show_json({**record, "epoch": roster.epoch, "chains": chains})
+        chains = [record_of(status) for status in statuses]
+        show_json({**record, "epoch": current.epoch, "on_roster": belongs, "chains": chains})
         return
     runs = f"running, broker {running['broker']}" if running else "not running (iomt peer run)"
-    show_facts([("peer", f"{config.id}, roster epoch {roster.epoch}"), ("state", runs)])
+    roster = f"roster epoch {current.epoch}" if belongs else f"not on the roster of epoch {current.epoch}"
+    show_facts([("peer", f"{config.id}, {roster}"), ("state", runs)])
     click.echo()
-    columns = ("chain", "gateway", "blocks", "leaves", "tip root", "heard", "state")
-    show_table(columns, [_chain_row(record) for record in chains])
-    for record in chains:
-        if record["evidence"]:
-            click.echo(f"\n{printable(record['chain'])} is frozen: its gateway signed two histories")
-            show_table(("height", "proposal"), [(each["height"], each["proposal"]) for each in record["evidence"]])
+    show_statuses(statuses)
 
 
 @peer.command()
@@ -120,75 +131,93 @@ def status(state: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
 @as_json_option
 def audit(state: Path, chain: str | None, against: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Check every signature, hash and vote of a peer's own copy, whether or not the peer runs."""
-    config, roster = _load(state)
-    audit_copy(state / FILE, roster, config.id, chain, against, as_json=as_json)
+    config, rosters = _load(state)
+    audit_copy(location(state, config.store), rosters, config.id, chain, against, as_json=as_json)
 
 
-def _load(state: Path) -> tuple[PeerConfig, Roster]:
-    config = load_peer(folder.read_text(state / CONFIG), str(state / CONFIG))
-    return config, load_roster(state / config.roster)
+@peer.command()
+@peer_state_option
+@click.argument("chain")
+@click.option("--output", "-o", type=_FILE, help="The file to write. Default: CHAIN.evidence, here.")
+@as_json_option
+def evidence(state: Path, chain: str, output: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Write what proves that a chain's gateway signed two histories: iomt verify evidence checks it.
+
+    Exit code 1 if this peer has no evidence against the chain.
+    """
+    config, rosters = _load(state)
+    with closing(_opened(state, config)) as store:
+        incarnation, found = _evidence(store, rosters, chain)
+    with undamaged(f"the evidence against chain {chain}"):
+        proved = open_evidence(roster_of_chain(rosters, chain), found.first, found.second)
+    file = output or Path(f"{chain}.evidence")
+    folder.write(file, encode_evidence(found.first, found.second))
+    if as_json:
+        record = {"chain": chain, "incarnation": incarnation, "gateway": proved.gateway.id}
+        show_json({**record, "contradiction": proved.contradiction, "file": str(file)})
+    else:
+        facts = [("gateway", f"{proved.gateway.id}, incarnation {incarnation} of chain {chain}")]
+        show_facts([*facts, ("signed", proved.contradiction), ("written", file)])
 
 
-def _chain_records(path: Path, roster: Roster, heard_ms_ago: dict[str, int]) -> list[dict[str, Any]]:
-    """Give how every chain stands that is on the roster or in the copy; a peer that never ran has no copy yet."""
-    gateways = {gateway.chain or "": gateway.id for gateway in roster.gateways}
-    if not path.exists():
-        return [_chain_record(Tip(chain=chain), name, None, None) for chain, name in gateways.items()]
-    with closing(ChainStore(str(path), read_only=True)) as store:
-        store.hold()
-        return [
-            _chain_record(store.tip(chain), gateways.get(chain), store.evidence(chain), heard_ms_ago.get(chain))
-            for chain in sorted(gateways.keys() | store.kept().keys())
+@peer.command()
+@peer_state_option
+@click.argument("leaf", type=_FILE)
+@click.option("--enrolment", type=_FILE, help="Of a reading: the event that enrolled its device, if LEAF has it not.")
+@click.option("--output", "-o", type=_FILE, help="The file to write. Default: LEAF.proof")
+@as_json_option
+def prove(state: Path, leaf: Path, enrolment: Path | None, output: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Prove a reading or an event from this peer's own copy, as iomt export does where the gateway is still there.
+
+    LEAF is a file with the leaf's bytes or an exported reading, whose receipts are made anew. iomt verify checks what
+    comes of it.
+    """
+    config, rosters = _load(state)
+    with closing(_opened(state, config)) as store:
+        given = None if enrolment is None else folder.read_bytes(enrolment)
+        data, proven = prove_leaf(store, rosters, folder.read_bytes(leaf), given)
+    file = output or leaf.with_name(f"{leaf.name}.proof")
+    folder.write(file, data)
+    position, voters = proven.position, [vote.peer for vote in proven.votes]
+    if as_json:
+        record = {"chain": position.chain, "incarnation": position.incarnation, "index": position.index}
+        show_json({**record, "height": position.height, "votes": voters, "file": str(file), "bytes": len(data)})
+        return
+    place = f"leaf {position.index} of chain {position.chain}, incarnation {position.incarnation}"
+    show_facts(
+        [
+            ("proved", f"{place}, block {position.height}"),
+            ("signed by", f"{', '.join(voters)}, roster epoch {position.epoch}"),
+            ("written", f"{file}, {len(data)} bytes"),
         ]
-
-
-def _chain_record(tip: Tip, gateway: str | None, evidence: Conflict | None, heard_ms_ago: int | None) -> dict[str, Any]:
-    proposals = [] if evidence is None else [evidence.first, evidence.second]
-    return {
-        "chain": tip.chain,
-        "gateway": gateway,
-        "blocks": tip.next_height,
-        "leaves": tip.frontier.size,
-        "root": tip.frontier.root().hex(),
-        "frozen": tip.frozen,
-        "evidence": [_proposal_record(signed) for signed in proposals],
-        "heard_ms_ago": heard_ms_ago,
-    }
-
-
-def _proposal_record(signed: bytes) -> dict[str, Any]:
-    with undamaged("evidence"):
-        block = canonical.decode_block(signing.parse(signed).payload or b"")
-    return {
-        "height": block.height,
-        "start": block.start,
-        "size": block.size,
-        "root": block.root.hex(),
-        "proposal": signing.fingerprint(signed),
-    }
-
-
-def _chain_row(record: dict[str, Any]) -> tuple[object, ...]:
-    heard_ms = record["heard_ms_ago"]
-    return (
-        _cut(record["chain"], 20),
-        _cut(record["gateway"] or "unknown", 11),
-        record["blocks"],
-        record["leaves"],
-        record["root"][:8],
-        "-" if heard_ms is None else _ago(heard_ms),
-        "frozen" if record["frozen"] else "open",
     )
 
 
-def _cut(text: str, width: int) -> str:
-    """Give a name in at most so many characters: its end tells chains of long names apart."""
-    return text if len(text) <= width else f"{text[: width - 9]}~{text[-8:]}"
+def _load(state: Path) -> tuple[PeerConfig, Rosters]:
+    config = load_peer(folder.read_text(state / CONFIG), str(state / CONFIG))
+    return config, load_rosters(state / config.roster, state)
 
 
-def _ago(ms: int) -> str:
-    """Give a span in its largest unit, in at most four characters for three years."""
-    for unit, span_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
-        if ms >= 2 * span_ms:
-            return f"{ms // span_ms}{unit}"
-    return f"{ms // 1000}s"
+def _opened(state: Path, config: PeerConfig) -> ChainStore:
+    copy = location(state, config.store)
+    if not is_there(copy):
+        raise ConfigError(f"{copy}: there is no peer's copy here")
+    return ChainStore(copy, read_only=True)
+
+
+def _evidence(store: ChainStore, rosters: Rosters, chain: str) -> tuple[int, Conflict]:
+    """Give the evidence of the latest incarnation of which there is any.
+
+    Raises: VerificationError if there is none, ConfigError if there is no such chain.
+    """
+    latest = store.incarnation(chain)
+    for incarnation in range(latest, -1, -1):
+        found = store.evidence(chain, incarnation)
+        if found is not None:
+            return incarnation, found
+    chains = {*store.chains(), *(gateway.chain for roster in rosters.versions for gateway in roster.gateways)}
+    if chain not in chains:
+        raise ConfigError(f"there is no chain {chain!r} here")
+    if (0, Word.CAUSE) in store.words(chain, latest):
+        raise VerificationError(f"chain {chain} is frozen for its recovery key's demand: no evidence of two histories")
+    raise VerificationError(f"there is no evidence against chain {chain}: this peer has heard one history of it")

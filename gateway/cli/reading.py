@@ -1,14 +1,14 @@
 """`iomt readings`, `iomt export`, `iomt verify`: what was read, the proof of one of it, and its check offline."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from gateway import canonical
 from gateway.cli.gateway import load_config
-from gateway.cli.ledger import load_roster
 from gateway.cli.output import (
     as_json_option,
     gateway_state_option,
@@ -19,15 +19,27 @@ from gateway.cli.output import (
     show_table,
     values,
 )
+from gateway.cli.proven import evidence_facts, evidence_record, proven_facts, proven_record
+from gateway.cli.rosters import load_rosters
 from gateway.devices import Device, fold
-from gateway.errors import ConfigError, VerificationError
+from gateway.errors import ConfigError, Unavailable, VerificationError
 from gateway.export import transparent_reading
 from gateway.io import folder
 from gateway.io.store.readings import DAMAGED_KEPT, FILE, DamagedFrame, ReadingStore, StoredLeaf, payload_of
-from gateway.ledger.policy import describe, is_met
-from gateway.ledger.receipt import Proven, verify_transparent
-from gateway.model import Reading, Roster
-from gateway.records import device_record, event_record, reading_record
+from gateway.ledger.evidence import Evidence, decode_evidence, open_evidence
+from gateway.ledger.receipt import Proven, require_post_quantum, verify_transparent
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.standing import roster_of_chain
+from gateway.ledger.voting import block_of
+from gateway.records import reading_record
+
+_DEFAULT = "reading"
+_EARLIER = re.compile(r"incarnation-([0-9]+)\.db")
+Result = TypeVar("Result")
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_file_argument = click.argument("file", type=_FILE)
+_roster_option = click.option("--roster", required=True, type=_FILE, help="The ledger's roster.")
 
 
 @click.command()
@@ -74,9 +86,7 @@ def readings(state: Path, device: str | None, last: int, damaged: bool, as_json:
 @as_json_option
 def export(state: Path, device: str, number: int | None, output: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
     """Write one reading with its receipts to a file that proves it to anyone who has the roster."""
-    store = open_store(state)
-    sequence, data = transparent_reading(store, device, number)
-    store.close()
+    sequence, data = _exported(state, device, number)
     folder.write(output, data)
     if as_json:
         show_json({"device": device, "sequence": sequence, "file": str(output), "bytes": len(data)})
@@ -84,27 +94,97 @@ def export(state: Path, device: str, number: int | None, output: Path, as_json: 
         click.echo(printable(f"reading {sequence} of {device} with its receipts: {output}, {len(data)} bytes"))
 
 
-@click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--roster", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ledger's roster.")
-@as_json_option
-def verify(file: Path, roster: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
-    """Check an exported reading offline, with nothing but the file and the roster.
+class Verify(click.Group):
+    """A group that takes what is none of its commands for a file with a reading."""
 
-    Exit code 0 if it holds; 1, with one line that says what is wrong, if not.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in front that is meant."""
+        if not args or args[0] not in {*self.commands, *self.get_help_option_names(ctx)}:
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Verify)
+def verify() -> None:
+    """Check a file offline, with nothing but the roster.
+
+    Exit code 0 if it holds; 1, with one line that says what is wrong, if not. iomt verify FILE is iomt verify
+    reading FILE.
     """
-    data, members = folder.read_bytes(file), load_roster(roster)
+
+
+@verify.command(_DEFAULT)
+@_file_argument
+@_roster_option
+@click.option("--policy", type=click.Choice(["pq"]), help="pq: refuse votes without a post-quantum signature.")
+@as_json_option
+def verify_reading(file: Path, roster: Path, policy: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Check an exported reading: signers, place and quorum."""
+
+    def check(data: bytes, rosters: Rosters) -> Proven:
+        proven = verify_transparent(data, rosters)
+        if policy:
+            require_post_quantum(proven)
+        return proven
+
+    proven, rosters = _checked(file, roster, check, as_json=as_json)
+    if as_json:
+        show_json({"verified": True, "file": str(file), **proven_record(proven)})
+    else:
+        show_facts(proven_facts(proven, rosters.of_epoch(proven.position.epoch)))
+
+
+@verify.command("evidence")
+@_file_argument
+@_roster_option
+@as_json_option
+def verify_evidence(file: Path, roster: Path, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Check evidence that a gateway signed two histories.
+
+    It is two proposals by the gateway that no history holds both.
+    """
+
+    def check(data: bytes, rosters: Rosters) -> Evidence:
+        first, second = decode_evidence(data)
+        return open_evidence(roster_of_chain(rosters, block_of(first).chain), first, second)
+
+    found, _ = _checked(file, roster, check, as_json=as_json)
+    record = evidence_record(found)
+    if as_json:
+        show_json({"verified": True, "file": str(file), **record})
+    else:
+        show_facts(evidence_facts(record))
+
+
+def _checked(
+    file: Path, roster: Path, check: Callable[[bytes, Rosters], Result], *, as_json: bool
+) -> tuple[Result, Rosters]:
+    """Give what a check makes of a file, and the rosters by which it did; a refusal names the file."""
+    data, rosters = folder.read_bytes(file), load_rosters(roster)
     try:
-        proven = verify_transparent(data, members)
+        return check(data, rosters), rosters
     except VerificationError as error:
         if as_json:
             show_json({"verified": False, "file": str(file), "reason": str(error)})
             raise click.exceptions.Exit(error.exit_code) from error
         raise VerificationError(f"{file} is refused: {error}") from error
-    if as_json:
-        show_json({"verified": True, "file": str(file), **proven_record(proven)})
-    else:
-        show_facts(_proven_facts(proven, members))
+
+
+def _exported(state: Path, device: str, number: int | None) -> tuple[int, bytes]:
+    """Give a reading with its proof, of the chain's latest incarnation in which it is certified.
+
+    Raises: what the latest incarnation has to say, if it is certified in none.
+    """
+    refusals = []
+    for path in [state / FILE, *_earlier_stores(state)]:
+        store = open_store(state) if path.name == FILE else ReadingStore(str(path), read_only=True)
+        try:
+            return transparent_reading(store, device, number)
+        except (ConfigError, Unavailable) as error:
+            refusals.append(error)
+        finally:
+            store.close()
+    raise refusals[0]
 
 
 def _show_damaged(frames: Sequence[DamagedFrame], *, as_json: bool) -> None:
@@ -129,6 +209,12 @@ def open_store(state: Path) -> ReadingStore:
     return ReadingStore(str(path), read_only=True)
 
 
+def _earlier_stores(state: Path) -> list[Path]:
+    """Give where what was certified in earlier incarnations is kept, the latest first."""
+    found = [(_EARLIER.fullmatch(path.name), path) for path in state.iterdir()]
+    return [path for _, path in sorted(((int(match[1]), path) for match, path in found if match), reverse=True)]
+
+
 def enrolled(state: Path) -> dict[str, Device]:
     """Give the devices that are enrolled, by id; raises ConfigError if nothing was ever kept here."""
     store = open_store(state)
@@ -140,48 +226,6 @@ def enrolled(state: Path) -> dict[str, Device]:
 def enrolled_addresses(state: Path) -> set[str]:
     """Give where the devices that are enrolled are reached; none where nothing was ever kept."""
     return {device.address for device in enrolled(state).values()} if (state / FILE).exists() else set()
-
-
-def proven_record(proven: Proven) -> dict[str, Any]:
-    """Give what a verified file proves, as JSON shows it."""
-    entry = proven.entry
-    return {
-        "chain": proven.position.chain,
-        "index": proven.position.index,
-        "block": {"height": proven.position.height, "start": proven.position.start, "size": proven.position.size},
-        "device": device_record(proven.device) if proven.device else None,
-        "entry": reading_record(entry) if isinstance(entry, Reading) else event_record(entry),
-        "votes": [{"peer": vote.peer, "voted_ms": vote.voted_ms, "epoch": vote.epoch} for vote in proven.votes],
-    }
-
-
-def _proven_facts(proven: Proven, roster: Roster) -> list[tuple[str, object]]:
-    record, position, device = proven_record(proven), proven.position, proven.device
-    entry = record["entry"]
-    shown = values(entry["measurements"]) if "measurements" in entry else entry["kind"]
-    return [
-        ("verified", f"{'reading' if device else 'event'} {entry['sequence']}"),
-        *([("device", f"{device.id}, {device.profile}, key {device.public_key.hex()[:16]}")] if device else []),
-        ("values", shown),
-        *([("flags", ", ".join(entry["flags"]))] if entry.get("flags") else []),
-        ("received", moment(entry["received_ms"])),
-        (
-            "block",
-            f"{position.height} of {position.chain}: leaf {position.index} in [{position.start}, {position.size})",
-        ),
-        ("signed by", f"{', '.join(vote.peer for vote in proven.votes)}, by {moment(_final_ms(proven, roster))}"),
-        ("quorum", f"{len(proven.votes)} of {len(roster.peers)} peers, epoch {roster.epoch}"),
-        ("needed", describe(roster.policy)),
-    ]
-
-
-def _final_ms(proven: Proven, roster: Roster) -> int:
-    """Give when the votes met the policy, by the times that they state."""
-    return min(
-        last.voted_ms
-        for last in proven.votes
-        if is_met(roster.policy, [vote.peer for vote in proven.votes if vote.voted_ms <= last.voted_ms])
-    )
 
 
 def _leaf_record(store: ReadingStore, leaf: StoredLeaf) -> dict[str, Any]:

@@ -54,6 +54,22 @@ def write(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def rename(path: Path, to: Path) -> None:
+    """Give a file another name in its folder, durably.
+
+    Raises: ConfigError if the folder cannot be written.
+    """
+    try:
+        path.rename(to)
+        folder = os.open(to.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def create(folder: Path) -> None:
     """Make a state folder that only its owner and group may enter, if it is not there.
 

@@ -13,6 +13,7 @@ from gateway.errors import ConfigError
 from gateway.signing import SECRET_SIZE
 
 FILE = "master.key"
+RECOVERY = "recovery.key"
 BIND_KEYS = "bind-keys"
 BIND_KEY_SIZE = 16
 
@@ -36,6 +37,25 @@ def load_master(folder: Path) -> bytes:
     if "CREDENTIALS_DIRECTORY" in os.environ and credential.exists():
         return _read(credential)
     path = folder / FILE
+    _require_private(path)
+    return _read(path)
+
+
+def create_recovery_key(path: Path) -> bytes:
+    """Draw the seed of a chain's recovery key and keep it, mode 0600, never over another.
+
+    Raises: ConfigError if the file exists.
+    """
+    seed = secrets.token_bytes(SECRET_SIZE)
+    write_secret(path, seed)
+    return seed
+
+
+def load_recovery_key(path: Path) -> bytes:
+    """Read the seed of a chain's recovery key.
+
+    Raises: ConfigError if it is missing, of the wrong size, or readable by others.
+    """
     _require_private(path)
     return _read(path)
 
@@ -66,12 +86,14 @@ def load_bind_key(folder: Path, device: str) -> bytes | None:
 def write_secret(path: Path, secret: bytes) -> None:
     """Write a secret durably to a new file of mode 0600.
 
-    Raises: ConfigError if the file exists.
+    Raises: ConfigError if the file exists, or cannot be made.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise ConfigError(f"{path}: exists already; a secret is never overwritten") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
         file.flush()

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 from gateway import canonical, merkle, signing
 from gateway.errors import VerificationError
+from gateway.ledger.closing import Place
 from gateway.ledger.policy import is_met
 from gateway.ledger.quorum import verify_block_vote
 from gateway.ledger.roster import peer
-from gateway.ledger.voting import Tip, open_proposal
+from gateway.ledger.statements import TIP_TYPE, decode_tip, encode_tip
+from gateway.ledger.voting import open_proposal
 from gateway.model import Block, Certificate, Roster, TipStatement
 
 WINDOW = 32
@@ -96,30 +98,33 @@ class Anchor:
         return Certified(ballot.block, certificate, peers)
 
 
-def state_tip(key: signing.Key, peer_name: str, tip: Tip, nonce: bytes) -> bytes:
-    """Give a peer's signed statement of how far it has voted on a chain."""
+def state_tip(keys: signing.Keys, peer_name: str, chain: str, incarnation: int, place: Place, nonce: bytes) -> bytes:
+    """Give a peer's signed statement of how far a chain goes at least."""
     statement = TipStatement(
-        chain=tip.chain,
-        incarnation=tip.incarnation,
-        next_height=tip.next_height,
-        size=tip.frontier.size,
-        root=tip.frontier.root(),
+        chain=chain,
+        incarnation=incarnation,
+        next_height=place.next_height,
+        size=place.size,
+        root=place.root,
         nonce=nonce,
     )
-    header = canonical.signer_header(canonical.TIP_TYPE, key.kid, peer_name, tip.chain)
-    return signing.sign(key, header, canonical.encode_tip(statement))
+    header = canonical.signer_header(TIP_TYPE, keys.first.kid, peer_name, chain)
+    return signing.sign(keys.first, header, encode_tip(statement))
 
 
 class TipPoll:
     """What is asked before a gateway's first block: how far the peers have voted on its chain."""
 
-    def __init__(self, roster: Roster, chain: str, nonce: bytes) -> None:
+    def __init__(self, roster: Roster, chain: str, incarnation: int, nonce: bytes) -> None:
         self._roster = roster
         self._chain = chain
+        self._incarnation = incarnation
         self.nonce = nonce
         self._answered: set[str] = set()
         self.next_height = 0
         """The height that follows the highest block which this gateway is known to have signed; it never falls."""
+        self.later_incarnation = 0
+        """A later incarnation in which a peer has a block by this gateway, 0 while there is none."""
 
     @property
     def answered(self) -> bool:
@@ -128,7 +133,10 @@ class TipPoll:
 
     def show(self, block: Block) -> None:
         """Take note of a block that carries this gateway's own signature: whoever shows it, it is not signed again."""
-        self.next_height = max(self.next_height, block.height + 1)
+        if block.incarnation == self._incarnation:
+            self.next_height = max(self.next_height, block.height + 1)
+        elif block.incarnation > self._incarnation:
+            self.later_incarnation = block.incarnation
 
     def answer(self, signed: bytes, proposal: bytes) -> None:
         """Count a peer's answer; one to an earlier question, such as the broker keeps, is passed over.
@@ -139,9 +147,9 @@ class TipPoll:
         message = signing.parse(signed)
         member = peer(self._roster, str(message.claim(canonical.ISSUER)))
         signing.verify(message, member.public_key)
-        if message.header.get(canonical.CONTENT_TYPE) != canonical.TIP_TYPE:
+        if message.header.get(canonical.CONTENT_TYPE) != TIP_TYPE:
             raise VerificationError("not a tip")
-        tip = canonical.decode_tip(message.payload or b"")
+        tip = decode_tip(message.payload or b"")
         if (tip.chain, tip.nonce) != (self._chain, self.nonce):
             return
         if tip.next_height or tip.root != merkle.EMPTY_ROOT:
@@ -149,5 +157,5 @@ class TipPoll:
             place = (block.chain, block.incarnation, block.height + 1, block.size, block.root)
             if place != (tip.chain, tip.incarnation, tip.next_height, tip.size, tip.root):
                 raise VerificationError(f"the tip of {member.id} is not the block that it shows")
+            self.show(block)
         self._answered.add(member.id)
-        self.next_height = max(self.next_height, tip.next_height)

@@ -1,37 +1,47 @@
 """Whether a peer's copy of a chain still is what the peer voted for: every block judged again, every hash made again.
 
-    block 0, 1, 2, ... -> follow: signature, place, root of its leaf hashes, own vote, tiles above -> end: no more tiles
+    block 0, 1, 2, ... -> follow: signature, place, root of its leaf hashes, own vote, certificate, tiles above
+                       -> check_words: causes, freezes, closings, the opening -> end: nothing more
 
-A copy is sound if the rule of `voting` accepts each block behind the one before, as it did when the vote was cast, if
-the tree's tiles of every level are those of its leaves and no others, and if what accuses a gateway proves something.
-One tile of each level is held at a time. Votes of earlier roster epochs count as they did: the key stays.
+A copy of an incarnation is sound if the rule of `voting` accepts each block behind the one before, as it did when the
+vote was cast; if certificates are those of its blocks, the tree's tiles of every level those of its leaves, and there
+are no others; and if every word proves what it is kept for. A vote and a certificate are held against the roster of
+the epoch that they name, a proposal against the last version on which the chain's gateway belonged. One tile of each
+level is held at a time.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gateway import canonical, merkle, signing
+from gateway import merkle, signing
 from gateway.errors import VerificationError
-from gateway.ledger.quorum import read_vote
-from gateway.ledger.roster import peer
-from gateway.ledger.voting import Accepted, Conflict, Tip, VotedBlock, judge, open_proposal
+from gateway.ledger.audit_words import ProposalAt, WordAudit
+from gateway.ledger.quorum import certificate_epoch, read_vote, verify_block_vote, verify_certificate
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.standing import Words, roster_of_chain
+from gateway.ledger.voting import Accepted, Tip, VotedBlock, judge, open_proposal
 from gateway.merkle import HASH_SIZE, TILE_HEIGHT, TILE_WIDTH, TileReader
-from gateway.model import Block, Member, Proposal, Roster
+from gateway.model import Block, Certificate, Proposal, Roster
 
 _FULL = TILE_WIDTH * HASH_SIZE
 
 
 class ChainAudit:
-    """One chain of one peer's copy; whatever raises VerificationError has found the first difference, at `height`.
+    """One incarnation of a peer's copy; whatever raises VerificationError has found the first difference, at `height`.
 
-    Raises: VerificationError if the peer is not on the roster.
+    Raises: VerificationError if no gateway ever wrote the chain.
     """
 
-    def __init__(self, roster: Roster, peer_name: str, chain: str, read: TileReader) -> None:
-        self._roster = roster
-        self._member = peer(roster, peer_name)
-        self._tip = Tip(chain=chain)
+    def __init__(self, rosters: Rosters, peer_name: str, chain: str, incarnation: int, read: TileReader) -> None:
+        self._rosters = rosters
+        self._peer = peer_name
+        self._roster = roster_of_chain(rosters, chain)
+        self._tip = Tip(chain=chain, incarnation=incarnation)
         self._tiles = _Tiles(read)
+        self._voted: dict[int, int] = {}  # by roster epoch: the height behind the last block with a vote of it
+        self.certificates = 0
+        self.certified = 0
+        """How many blocks are final: the last one with a certificate, and all below it."""
 
     @property
     def height(self) -> int:
@@ -43,39 +53,46 @@ class ChainAudit:
         """How many leaves were found sound."""
         return self._tip.frontier.size
 
-    def follow(self, voted: VotedBlock) -> None:
-        """Check the next block as it is kept, its leaf hashes, the tiles that they complete, and the vote.
+    def follow(self, voted: VotedBlock, certificate: Certificate | None = None) -> None:
+        """Check the next block as it is kept, its leaf hashes, the tiles that they complete, vote and certificate.
 
         Raises: VerificationError saying what does not hold.
         """
-        block = _opened(self._roster, self._tip.chain, self.height, voted)
+        block = _opened(self._roster, self._tip, self.height, voted)
         tip = self._judged(block, voted.proposal)
-        _check_vote(self._member, block, voted.vote)
+        self._check_vote(block, voted.vote)
+        if certificate is not None:
+            self._check_certificate(block, certificate)
+            self.certificates += 1
+            self.certified = tip.next_height
         self._tiles.check_completed(block.start, block.size)
         self._tip = tip
 
-    def check_evidence(self, evidence: Conflict, proposal_at: Callable[[int], bytes | None]) -> None:
-        """Check, behind the last block, that two proposals prove what this peer froze the chain for.
+    def check_words(self, words: Words, proposal_at: ProposalAt) -> None:
+        """Check, behind the last block, what is kept of the incarnation beside its blocks (`ledger.audit_words`).
 
-        `proposal_at` gives the signed proposal that was voted for at a height, None if there is none.
-        Raises: VerificationError if they prove nothing, or not what was judged.
+        Raises: VerificationError if something of it proves nothing, or does not fit the blocks.
         """
-        what = f"the evidence against chain {self._tip.chain}"
-        try:
-            blocks = [open_proposal(self._roster, signed) for signed in (evidence.first, evidence.second)]
-            accused = Proposal(block=blocks[1], signed=evidence.second, hashes=())
-            verdict = judge(self._roster, self._tip, accused, proposal_at(accused.block.height))
-        except VerificationError as error:
-            raise VerificationError(f"{what}: {error}") from error
-        if verdict != evidence:
-            raise VerificationError(f"{what} does not contradict what was voted for")
+        WordAudit(
+            rosters=self._rosters,
+            peer=self._peer,
+            chain=self._tip.chain,
+            incarnation=self._tip.incarnation,
+            voted=self._voted,
+            proposal_at=proposal_at,
+        ).check(words)
 
-    def end(self, tiles: Mapping[int, int]) -> None:
-        """Check, behind the last block, that the tree ends where the blocks do; `tiles` counts what is kept, by level.
+    def end(self, tiles: Mapping[int, int], certificates: int) -> None:
+        """Check, behind the last block, that tree and certificates end where the blocks do.
 
-        Raises: VerificationError if it goes on, or ends before.
+        `tiles` counts what is kept, by level, and `certificates` likewise.
+        Raises: VerificationError if they go on, or the tree ends before.
         """
         self._tiles.check_end(self.leaves, tiles)
+        if certificates != self.certificates:
+            raise VerificationError(f"{certificates} certificates are kept, of its blocks {self.certificates}")
+
+    # -- blocks
 
     def _judged(self, block: Block, signed: bytes) -> Tip:
         is_next = block.start == self.leaves
@@ -84,6 +101,27 @@ class ChainAudit:
         if not isinstance(verdict, Accepted):
             raise VerificationError(f"block {block.height} does not follow the block before it")
         return verdict.tip
+
+    def _check_vote(self, block: Block, signed: bytes) -> None:
+        what = f"the vote on block {block.height}"
+        try:
+            message, _ = signing.parse_blob(signed)
+            epoch = read_vote(message, signed).epoch
+            vote = verify_block_vote(self._rosters.of_epoch(epoch), block, signed)
+        except VerificationError as error:
+            raise VerificationError(f"{what}: {error}") from error
+        if vote.peer != self._peer:
+            raise VerificationError(f"{what} is not by {self._peer}")
+        self._voted[epoch] = block.height + 1
+
+    def _check_certificate(self, block: Block, certificate: Certificate) -> None:
+        what = f"the certificate of block {block.height}"
+        try:
+            found = verify_certificate(self._rosters.of_epoch(certificate_epoch(certificate)), certificate)
+        except VerificationError as error:
+            raise VerificationError(f"{what}: {error}") from error
+        if found != block:
+            raise VerificationError(f"{what} is of another one")
 
 
 class _Tiles:
@@ -159,8 +197,10 @@ class Fork:
     there: bytes
 
 
-def first_fork(roster: Roster, chain: str, here: Iterable[VotedBlock], there: Iterable[VotedBlock]) -> Fork | None:
-    """Compare two copies of a chain, both from height 0 on, as far as the shorter one goes.
+def first_fork(
+    rosters: Rosters, chain: str, incarnation: int, here: Iterable[VotedBlock], there: Iterable[VotedBlock]
+) -> Fork | None:
+    """Compare two copies of an incarnation, both from height 0 on, as far as the shorter one goes.
 
     Raises: VerificationError if a copy is damaged before they differ: a disk accuses nobody.
     """
@@ -168,35 +208,22 @@ def first_fork(roster: Roster, chain: str, here: Iterable[VotedBlock], there: It
         same_place = ours.height == theirs.height == height
         if same_place and ours.proposal == theirs.proposal:
             continue
-        block = _opened(roster, chain, height, ours, "here: ")
-        if _opened(roster, chain, height, theirs, "there: ") != block:
+        roster, tip = roster_of_chain(rosters, chain), Tip(chain=chain, incarnation=incarnation)
+        block = _opened(roster, tip, height, ours, "here: ")
+        if _opened(roster, tip, height, theirs, "there: ") != block:
             return Fork(height, ours.proposal, theirs.proposal)
     return None
 
 
-def _opened(roster: Roster, chain: str, height: int, voted: VotedBlock, where: str = "") -> Block:
-    """Give the block that must stand at a height, its gateway's signature checked."""
+def _opened(roster: Roster, tip: Tip, height: int, voted: VotedBlock, where: str = "") -> Block:
+    """Give the block that must stand at a height of an incarnation, its gateway's signature checked."""
     if voted.height != height:
         raise VerificationError(f"{where}block {height} is missing")
     try:
         block = open_proposal(roster, voted.proposal)
     except VerificationError as error:
         raise VerificationError(f"{where}block {height}: {error}") from error
-    if (block.chain, block.height, block.start, block.size) != (chain, height, voted.start, voted.size):
+    place = tip.chain, tip.incarnation, height, voted.start, voted.size
+    if (block.chain, block.incarnation, block.height, block.start, block.size) != place:
         raise VerificationError(f"{where}another block stands at height {height}")
     return block
-
-
-def _check_vote(member: Member, block: Block, signed: bytes) -> None:
-    what = f"the vote on block {block.height}"
-    try:
-        message = signing.parse(signed)
-        vote = read_vote(message, signed)
-        signing.verify(message, member.public_key, detached=block.root)
-    except VerificationError as error:
-        raise VerificationError(f"{what}: {error}") from error
-    position = (vote.chain, vote.incarnation, vote.height, vote.start, vote.size)
-    if position != (block.chain, block.incarnation, block.height, block.start, block.size) or message.unprotected:
-        raise VerificationError(f"{what} is for another position")
-    if vote.peer != member.id or message.kid != canonical.key_id(member.public_key):
-        raise VerificationError(f"{what} is not by {member.id}")

@@ -8,13 +8,17 @@
     — peer-0.84c6c06b186fabfe dRDAjAAAAABpJIE8qakWlZvx7njSulh63o86BBeNW6PpCLuEG6Y4rQFiZaLtGvfwA72IwnoO1Jlh5nnVB...
 
     note    = text, an empty line, + signature line         ; c2sp.org/signed-note, UTF-8
-    text    = ledger "/" chain, leaves in decimal, base64(root), each with its newline; extension lines are read only
+    text    = origin, leaves in decimal, base64(root), each with its newline; extension lines are read only
+    origin  = ledger "/" chain                              ; of incarnation 0
+            / ledger "/" chain "/" incarnation              ; in decimal, of a later one
     line    = "— " name " " base64(key id || signature)
     key id  = SHA-256(name || 0x0A || type || public key)[:4]
     vkey    = name "+" key id in hex "+" base64(type || public key)
     gateway   type 0x01, its name is the origin: Ed25519 over the text
     peer      type 0x04 (c2sp.org/tlog-cosignature), peer "." ledger: u64 POSIX time, Ed25519 over
               "cosignature/v1" 0x0A "time " time in decimal 0x0A text
+
+A log only grows, and an incarnation begins a tree from nothing: to witnesses each is a log of its own.
 
 No signature here can be taken for one elsewhere, or the other way round, though the keys are those of blocks and
 votes. Those sign a Sig_structure (RFC 9052 4.4), whose first bytes are 0x84 0x6a; what is signed here is UTF-8, which
@@ -35,6 +39,7 @@ from gateway import signing
 from gateway.errors import VerificationError
 from gateway.ledger.policy import require
 from gateway.ledger.roster import gateway_of_chain
+from gateway.ledger.rosters import Rosters
 from gateway.model import Member, Roster
 
 NOTE_LIMIT = 1 << 20
@@ -115,6 +120,7 @@ class Checkpoint:
 class Signers:
     """Who of a roster signed a checkpoint: its gateway or not, peers with the time that each states, and others."""
 
+    roster: Roster
     checkpoint: Checkpoint
     gateway: Member
     by_gateway: bool
@@ -125,14 +131,27 @@ class Signers:
 # -- names and keys
 
 
-def origin(ledger: str, chain: str) -> str:
-    """Give the name of a chain as a log."""
-    return f"{ledger}/{chain}"
+def origin(ledger: str, chain: str, incarnation: int = 0) -> str:
+    """Give the name of a chain's incarnation as a log."""
+    return f"{ledger}/{chain}/{incarnation}" if incarnation else f"{ledger}/{chain}"
 
 
-def gateway_key(ledger: str, gateway: Member) -> NoteKey:
-    """Give the key by which a gateway's signatures on its checkpoints are known."""
-    return NoteKey(origin(ledger, gateway.chain or ""), LOG, gateway.public_key)
+def parse_origin(name: str) -> tuple[str, str, int]:
+    """Read the name of a log: ledger, chain and incarnation.
+
+    Raises: VerificationError if it is not one of ours.
+    """
+    ledger, _, rest = name.partition("/")
+    chain, _, number = rest.partition("/")
+    incarnation = int(number) if _NUMBER.fullmatch(number) else 0
+    if origin(ledger, chain, incarnation) != name:
+        raise VerificationError(f"the checkpoint is of {name[:80]!r}, which is no chain's name")
+    return ledger, chain, incarnation
+
+
+def gateway_key(ledger: str, gateway: Member, incarnation: int = 0) -> NoteKey:
+    """Give the key by which a gateway's signatures on the checkpoints of an incarnation are known."""
+    return NoteKey(origin(ledger, gateway.chain or "", incarnation), LOG, gateway.public_key)
 
 
 def peer_key(ledger: str, peer: Member) -> NoteKey:
@@ -224,11 +243,11 @@ def verify_known(roster: Roster, note: Note) -> Signers:
     Raises: VerificationError if it is no checkpoint of one of the roster's chains, or a line does not hold.
     """
     checkpoint = parse_checkpoint(note.text)
-    ledger, _, chain = checkpoint.origin.partition("/")
+    ledger, chain, incarnation = parse_origin(checkpoint.origin)
     if ledger != roster.ledger:
         raise VerificationError(f"the checkpoint is of {checkpoint.origin[:80]!r}, the roster of {roster.ledger}")
     gateway = gateway_of_chain(roster, chain)
-    log = gateway_key(ledger, gateway)
+    log = gateway_key(ledger, gateway, incarnation)
     peers = {(key.name, key.id): (peer, key) for peer in roster.peers for key in [peer_key(ledger, peer)]}
     by_gateway, unknown, cosigned_s = False, 0, dict[str, int]()
     for line in note.signatures:
@@ -241,16 +260,35 @@ def verify_known(roster: Roster, note: Note) -> Signers:
         else:
             unknown += 1
     return Signers(
-        checkpoint=checkpoint, gateway=gateway, by_gateway=by_gateway, cosigned_s=cosigned_s, unknown=unknown
+        roster=roster,
+        checkpoint=checkpoint,
+        gateway=gateway,
+        by_gateway=by_gateway,
+        cosigned_s=cosigned_s,
+        unknown=unknown,
     )
 
 
-def verify_checkpoint(roster: Roster, data: bytes) -> Signers:
-    """Check a note with a checkpoint of a chain: its gateway signed it and a quorum of the roster's peers cosigned.
+def verify_checkpoint(rosters: Rosters, data: bytes) -> Signers:
+    """Check a note with a checkpoint of a chain: its gateway signed it and a quorum of peers cosigned.
 
-    Raises: VerificationError if not.
+    A note names no roster epoch: it holds if it does by one version of the roster, the latest that will do.
+    Raises: VerificationError if not, which says what the current version, or the last with this chain, lacks.
     """
-    signers = verify_known(roster, parse_note(data))
+    note = parse_note(data)
+    _, chain, _ = parse_origin(parse_checkpoint(note.text).origin)
+    known = [roster for roster in rosters.versions if any(member.chain == chain for member in roster.gateways)]
+    refusals = []
+    for roster in reversed(known or rosters.versions):
+        try:
+            return _verify_by(roster, note)
+        except VerificationError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
+def _verify_by(roster: Roster, note: Note) -> Signers:
+    signers = verify_known(roster, note)
     if not signers.by_gateway:
         raise VerificationError(f"the signature of gateway {signers.gateway.id} is missing")
     require(roster.policy, signers.cosigned_s, "cosigned")

@@ -1,28 +1,38 @@
-"""What gateway and peers say to each other over a transport that nobody trusts, and under which topic.
+"""What gateways and peers say to each other over a transport that nobody trusts, and under which topic.
 
     iomt/1/<chain>/proposal                gateway          [proposal, leaf hashes one behind the other]
     iomt/1/<chain>/vote/<peer>             peer             vote
     iomt/1/<chain>/certificate             gateway, kept    [proposal, [+ vote]]
-    iomt/1/<chain>/tip/<peer>              peer, kept       [statement, last proposal voted for, or h'']
-    iomt/1/<chain>/ask/<who>               gateway or peer  [next height wanted, nonce]
-    iomt/1/<chain>/answer/<who>/<by>       gateway or peer  as proposal
+    iomt/1/<chain>/tip/<peer>              peer             [statement, last proposal voted for, or h'']
+    iomt/1/<chain>/ask/<who>               gateway or peer  [incarnation, next height wanted, nonce, of whom, or ""]
+    iomt/1/<chain>/answer/<who>/<by>       gateway or peer  [proposal, leaf hashes, [* vote]]
+    iomt/1/<chain>/freeze/<peer>           peer, kept       [[+ [freeze, last proposal, or h'']], [* cause]]
+    iomt/1/<chain>/recovery                gateway          recovery
+    iomt/1/<chain>/opening/<by>            either, kept     [opening, [+ [freeze, last proposal, or h'']]]
+    iomt/1/<chain>/prove/<who>            gateway or peer  [of whom, incarnation, size, index / null, smaller / null]
+    iomt/1/<chain>/proof/<who>/<by>       peer             [incarnation, size, index / null, smaller / null, [* hash]]
+    iomt/1/<ledger>/heads/<peer>           peer             heads (`ledger.comparing`)
+    iomt/1/<ledger>/roster/<peer>          peer, kept       roster file
 
 On the broker a peer is called by its name and a gateway by its chain: that is the common name of its certificate, so
 one list of patterns lets each write its own topics alone. Every message is idempotent. Nothing is believed for having
-arrived: signatures inside are checked against the roster. An ask is the one thing unsigned: it can cost an answer and
-nothing else.
+arrived: signatures inside are checked against the roster. An ask and a prove are unsigned: they can cost an answer and
+nothing else. A cause is the two proposals by which a gateway signed two histories, or a recovery.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway import cbor, merkle
 from gateway.errors import VerificationError
+from gateway.ledger.closing import Shown
 from gateway.model import Certificate
 from gateway.toml import is_name
 
 PREFIX = "iomt/1"
 NONCE_SIZE = 16
+CAUSE_LIMIT = 2
 ANSWER_BLOCKS = 16
 """How many blocks an ask is answered with; who needs more asks again after the last of them."""
 
@@ -36,6 +46,13 @@ class Kind(StrEnum):
     TIP = "tip"
     ASK = "ask"
     ANSWER = "answer"
+    FREEZE = "freeze"
+    RECOVERY = "recovery"
+    OPENING = "opening"
+    PROVE = "prove"
+    PROOF = "proof"
+    HEADS = "heads"
+    ROSTER = "roster"
 
 
 # How many names stand behind a kind.
@@ -46,12 +63,19 @@ _NAMES: dict[str, int] = {
     Kind.TIP: 1,
     Kind.ASK: 1,
     Kind.ANSWER: 2,
+    Kind.FREEZE: 1,
+    Kind.RECOVERY: 0,
+    Kind.OPENING: 1,
+    Kind.PROVE: 1,
+    Kind.PROOF: 2,
+    Kind.HEADS: 1,
+    Kind.ROSTER: 1,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic taken apart; `who` is the peer, the asker, or empty; `by` is who answers, or empty."""
+    """A topic taken apart; `chain` may be the ledger; `who` is the peer, the asker, or empty; `by` is who answers."""
 
     chain: str
     kind: Kind
@@ -74,7 +98,17 @@ class Topic:
         raise VerificationError(f"unknown topic {text!r}")
 
 
-def encode_proposal(signed: bytes, hashes: list[bytes] | tuple[bytes, ...]) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Who asks for blocks from a height on, and wants a tip with its nonce; `to` is empty where all are asked."""
+
+    incarnation: int
+    next_height: int
+    nonce: bytes = b""
+    to: str = ""
+
+
+def encode_proposal(signed: bytes, hashes: Sequence[bytes]) -> bytes:
     """Give the message that carries a proposal and its leaf hashes."""
     return cbor.encode([signed, b"".join(hashes)])
 
@@ -91,6 +125,23 @@ def decode_proposal(payload: bytes) -> tuple[bytes, tuple[bytes, ...]]:
             raise VerificationError("not a proposal with its leaf hashes")
 
 
+def encode_answer(signed: bytes, hashes: Sequence[bytes], votes: Sequence[bytes]) -> bytes:
+    """Give the message that carries a block that was asked for, and the votes that made it final if they are known."""
+    return cbor.encode([signed, b"".join(hashes), list(votes)])
+
+
+def decode_answer(payload: bytes) -> tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]:
+    """Read an answer: the signed proposal, the leaf hashes and votes.
+
+    Raises: VerificationError if it is malformed.
+    """
+    match cbor.decode(payload):
+        case [bytes(signed), bytes(joined), [*votes]] if len(joined) % merkle.HASH_SIZE == 0 and _are_bytes(votes):
+            return signed, tuple(merkle.split_hashes(joined)), tuple(votes)
+        case _:
+            raise VerificationError("not an answer: a proposal, its leaf hashes and votes")
+
+
 def encode_certificate(certificate: Certificate) -> bytes:
     """Give the message that carries a certificate."""
     return cbor.encode([certificate.proposal, list(certificate.votes)])
@@ -102,7 +153,7 @@ def decode_certificate(payload: bytes) -> Certificate:
     Raises: VerificationError if it is malformed.
     """
     match cbor.decode(payload):
-        case [bytes(proposal), [*votes]] if all(isinstance(vote, bytes) for vote in votes):
+        case [bytes(proposal), [*votes]] if _are_bytes(votes):
             return Certificate(proposal=proposal, votes=tuple(votes))
         case _:
             raise VerificationError("not a certificate")
@@ -125,18 +176,67 @@ def decode_tip(payload: bytes) -> tuple[bytes, bytes]:
             raise VerificationError("not a tip")
 
 
-def encode_ask(next_height: int, nonce: bytes) -> bytes:
+def encode_ask(ask: Ask) -> bytes:
     """Give the message that asks peers for their tips, and anyone for the blocks from a height on."""
-    return cbor.encode([next_height, nonce])
+    return cbor.encode([ask.incarnation, ask.next_height, ask.nonce, ask.to])
 
 
-def decode_ask(payload: bytes) -> tuple[int, bytes]:
-    """Read from which height on blocks are asked for, and the nonce that a tip has to carry.
+def decode_ask(payload: bytes) -> Ask:
+    """Read an ask.
 
     Raises: VerificationError if it is malformed.
     """
     match cbor.decode(payload):
-        case [int(next_height), bytes(nonce)] if cbor.are_naturals(next_height) and len(nonce) <= NONCE_SIZE:
-            return next_height, nonce
+        case [int(incarnation), int(next_height), bytes(nonce), str(to)] if cbor.are_naturals(incarnation, next_height):
+            if len(nonce) <= NONCE_SIZE:
+                return Ask(incarnation=incarnation, next_height=next_height, nonce=nonce, to=to)
+    raise VerificationError("not an ask")
+
+
+def encode_freezes(shown: Sequence[Shown], cause: Sequence[bytes]) -> bytes:
+    """Give the message in which a peer says that it votes no more, what others said likewise, and what caused it."""
+    return cbor.encode([[[each.signed, each.proposal] for each in shown], list(cause)])
+
+
+def decode_freezes(payload: bytes) -> tuple[tuple[Shown, ...], tuple[bytes, ...]]:
+    """Read a freeze's message; `ledger.closing` checks what is in it.
+
+    Raises: VerificationError if it is malformed.
+    """
+    match cbor.decode(payload):
+        case [[*shown], [*cause]] if _are_bytes(cause) and len(cause) <= CAUSE_LIMIT:
+            return _shown(shown), tuple(cause)
         case _:
-            raise VerificationError("not an ask")
+            raise VerificationError("not freezes with their cause")
+
+
+def encode_opening(opening: bytes, shown: Sequence[Shown]) -> bytes:
+    """Give the message by which an incarnation begins."""
+    return cbor.encode([opening, [[each.signed, each.proposal] for each in shown]])
+
+
+def decode_opening(payload: bytes) -> tuple[bytes, tuple[Shown, ...]]:
+    """Read an opening's message; `ledger.closing` checks what is in it.
+
+    Raises: VerificationError if it is malformed.
+    """
+    match cbor.decode(payload):
+        case [bytes(opening), [*shown]]:
+            return opening, _shown(shown)
+        case _:
+            raise VerificationError("not an opening with its closing certificate")
+
+
+def _shown(items: Sequence[object]) -> tuple[Shown, ...]:
+    shown = []
+    for item in items:
+        match item:
+            case [bytes(signed), bytes(proposal)]:
+                shown.append(Shown(signed, proposal))
+            case _:
+                raise VerificationError("not a freeze with the proposal that it shows")
+    return tuple(shown)
+
+
+def _are_bytes(items: Sequence[object]) -> bool:
+    return all(isinstance(item, bytes) for item in items)

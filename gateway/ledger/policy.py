@@ -1,6 +1,8 @@
 """Whose votes are enough: any k of some, where each is a peer or again any k of some.
 
-    2 of (2 of st-anna-1, st-anna-2, st-anna-3), lab, regulator
+    2 of (2 of st-anna-1, st-anna-2, st-anna-3), lab, regulator        ; as people write and read it
+
+    policy = [threshold, [+ (peer's id / policy)]]       ; 4 levels at the most, each peer once; null: no peers yet
 
 The shape is that of the groups of c2sp.org/tlog-policy. By default an organisation counts once, however many peers it
 runs: n organisations bear f = floor((n - 1) / 3) dishonest ones where floor(2n / 3) + 1 of them are needed, for any
@@ -9,18 +11,55 @@ would be unsafe: an honest peer votes for one history, but two honest peers of a
 would let it speak for both, and two quorums that share that hospital alone would share no peer.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import combinations
 
-from gateway.errors import VerificationError
+from gateway.canonical import natural, typed
+from gateway.errors import ConfigError, VerificationError
 from gateway.model import NOBODY, Member, Policy
+from gateway.toml import is_name
 
+LEVELS = 4
 SPREAD_LIMIT = 10
 """Organisations with peers in more than one group, of which each subset is gone through to count the faults."""
 
 Sides = tuple[int, int]
 """How many votes two histories have, one beside the other."""
+
+
+def policy_items(policy: Policy) -> list[object] | None:
+    """Give a policy as CBOR and JSON have it: [threshold, [peers and policies]], or null for one without peers."""
+    if policy == NOBODY:
+        return None
+    return [policy.threshold, [part if isinstance(part, str) else policy_items(part) for part in policy.of]]
+
+
+def read_policy(items: object) -> Policy:
+    """Read a policy of a decoded roster, or of JSON.
+
+    Raises: TypeError or ValueError if it is of another form, can never be met or always is, or names a peer twice.
+    """
+    policy = NOBODY if items is None else _policy(items, LEVELS)
+    if len(set(policy.peers)) != len(policy.peers):
+        raise ValueError("a peer stands twice in the policy")
+    return policy
+
+
+def parse_policy(text: str) -> Policy:
+    """Read a policy as `describe` gives it.
+
+    Raises: ConfigError that says where it is not of that form.
+    """
+    words = _Words(text)
+    try:
+        items = words.policy(LEVELS)
+        words.end()
+        return read_policy(items)
+    except ValueError as error:
+        example = "2 of lab, (2 of a-1, a-2, a-3)"
+        raise ConfigError(f"the policy {text[:80]!r}: {error}; allowed: such as {example!r}") from error
 
 
 def is_met(policy: Policy, names: Iterable[str]) -> bool:
@@ -80,6 +119,16 @@ def faults(policy: Policy, peers: Iterable[Member]) -> tuple[int, int]:
     return forking - 1, halting - 1
 
 
+def _policy(items: object, levels: int) -> Policy:
+    if not levels:
+        raise ValueError(f"a policy has {LEVELS} levels at the most")
+    threshold, of = typed(list, items)
+    parts = tuple(_policy(part, levels - 1) if isinstance(part, list) else typed(str, part) for part in typed(list, of))
+    if not 1 <= natural(threshold) <= len(parts):
+        raise ValueError(f"{threshold} of {len(parts)} is no policy")
+    return Policy(threshold=threshold, of=parts)
+
+
 def _is_met(policy: Policy, voted: AbstractSet[str]) -> bool:
     return _count(policy, voted) >= policy.threshold
 
@@ -95,6 +144,49 @@ def _lacks(policy: Policy, voted: AbstractSet[str], done: str, group: str = "") 
         if not isinstance(part, str) and not _is_met(part, voted):
             names = [inner if isinstance(inner, str) else f"({describe(inner)})" for inner in part.of]
             yield from _lacks(part, voted, done, f"({', '.join(names)})")
+
+
+class _Words:
+    """The words of a policy's text, taken one by one."""
+
+    def __init__(self, text: str) -> None:
+        self._words = [*re.findall(r"[(),]|[^(),\s]+", text), ""]
+
+    def policy(self, levels: int) -> list[object]:
+        if not levels:
+            raise ValueError(f"a policy has {LEVELS} levels at the most")
+        threshold = self._words.pop(0)
+        if not (threshold.isascii() and threshold.isdigit() and len(threshold) < 5):
+            raise ValueError(f"{_found(threshold)} in the place of a number")
+        self._take("of")
+        parts = [self._part(levels)]
+        while self._words[0] == ",":
+            self._words.pop(0)
+            parts.append(self._part(levels))
+        return [int(threshold), parts]
+
+    def end(self) -> None:
+        if self._words[0]:
+            raise ValueError(f"{_found(self._words[0])} in the place of a comma")
+
+    def _part(self, levels: int) -> object:
+        word = self._words.pop(0)
+        if word == "(":
+            inner = self.policy(levels - 1)
+            self._take(")")
+            return inner
+        if not is_name(word):
+            raise ValueError(f"{_found(word)} in the place of a peer's name")
+        return word
+
+    def _take(self, wanted: str) -> None:
+        word = self._words.pop(0)
+        if word != wanted:
+            raise ValueError(f"{_found(word)} in the place of {wanted!r}")
+
+
+def _found(word: str) -> str:
+    return repr(word[:80]) if word else "the end"
 
 
 # -- how many faults

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
-from tests.bench import decoders, finality, footprint, latency, notifications, soak, throughput, wear
+from tests.bench import decoders, finality, footprint, latency, notifications, peers, soak, throughput, wear
 from tests.bench.figures import Figure
 from tests.bench.ward import create_site
 from tests.processes import Site
@@ -32,6 +32,11 @@ class Bench:
     soak_s: float = 60.0
     straps: int = 50
     oximeters: int = 4
+    circles: tuple[int, ...] = (1, 4, 7, 10)
+    gateways: tuple[int, ...] = (1, 10, 100, 1000)
+    circle_s: float = 5.0
+    leaves: int = 1 << 18
+    hoarded_leaves: int = 10_000_000
 
     def measure(self) -> list[Figure]:
         """Measure everything, and say on stderr what is under way."""
@@ -43,7 +48,9 @@ class Bench:
             figures = throughput.measure(folder, readings=self.readings, runs=self.runs, report=_report)
             figures += decoders.measure(seconds=self.decode_s, runs=self.runs, report=_report)
             figures += notifications.measure(folder, count=self.notifications, runs=self.runs, report=_report)
+            figures += peers.measure_copy(folder, leaves=self.leaves, runs=self.runs, report=_report)
             if self.with_processes:
+                figures += self._measure_peers(folder)
                 figures += self._measure_site(create_site(folder))
             if self.soak_s:
                 figures += self._measure_soak(folder / "soak")
@@ -52,6 +59,13 @@ class Bench:
     def _measure_soak(self, folder: Path) -> list[Figure]:
         folder.mkdir()
         return soak.measure(folder, seconds=self.soak_s, straps=self.straps, oximeters=self.oximeters, report=_report)
+
+    def _measure_peers(self, folder: Path) -> list[Figure]:
+        circles, gateways = self.circles, self.gateways
+        return [
+            *peers.measure_memory(folder, leaves=self.hoarded_leaves, report=_report),
+            *peers.measure_circles(folder, circles=circles, gateways=gateways, seconds=self.circle_s, report=_report),
+        ]
 
     def _measure_site(self, site: Site) -> list[Figure]:
         try:

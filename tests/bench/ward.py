@@ -19,6 +19,7 @@ from gateway.decode import DECODERS
 from gateway.io import clock, keyring
 from gateway.io.mqtt import Broker
 from gateway.io.profiles import load_profiles
+from gateway.roster_file import RosterFile
 from gateway.sources import Source
 from tests.bench.numbered import strap_frame
 from tests.processes import Site, type_iomt
@@ -71,7 +72,7 @@ async def running(site: Site, *, leaves: int, age_ms: int = 10_000, anchored: bo
         site.state,
         config=config,
         broker=Broker.parse(site.broker.url),
-        roster=site.roster,
+        roster=RosterFile(site.state / config.roster, site.state),
         master=keyring.load_master(site.state),
         profiles=load_profiles(frozenset(DECODERS)),
         boot=clock.boot_id(),

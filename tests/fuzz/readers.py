@@ -20,11 +20,12 @@ from gateway.decode import DECODERS
 from gateway.decode.record_access import StoredRecords
 from gateway.decode.statement import read_statement
 from gateway.errors import ConfigError, IomtError, VerificationError
-from gateway.ledger import messages
+from gateway.ledger import messages, proving
+from gateway.ledger.closing import Shown
 from gateway.ledger.receipt import verify_transparent
 from gateway.model import Waveform
 from gateway.profile import load_profile
-from tests.builders import CHAIN, make_reading, make_roster, ward_chain
+from tests.builders import CHAIN, alone, make_reading, make_roster, ward_chain
 from tests.fuzz.seeds import STATEMENTS
 from tests.fuzz.target import Target
 
@@ -34,7 +35,7 @@ _PROFILES = Path(__file__).parents[2] / "device_profiles"
 _REQUESTS = 3
 _PEERS = ("peer-0", "peer-1", "peer-2")
 _CHAIN = ward_chain(3)
-_ROSTER = make_roster()
+_ROSTERS = alone(make_roster())
 _READINGS = (
     canonical.encode_reading(make_reading()),
     canonical.encode_reading(replace(make_reading(value=Decimal("98.60")), device_time_ms=-5, flags=("poor-signal",))),
@@ -54,7 +55,7 @@ def comes_back(read: Callable[[bytes], Value], encode: Callable[[Value], bytes])
         try:
             value = read(data)
         except VerificationError as error:
-            _check_text(error)
+            check_text(error)
             return
         assert encode(value) == data, "it encodes to other bytes"
 
@@ -68,7 +69,7 @@ def is_refused_by(kind: type[IomtError], read: Callable[[bytes], object]) -> Cal
         try:
             value = read(data)
         except kind as error:
-            _check_text(error)
+            check_text(error)
         else:
             assert value is not None, "it reads as nothing"
 
@@ -106,7 +107,7 @@ def _take_step(store: StoredRecords, verb: int, octets: bytes, now_ms: int) -> b
     return None
 
 
-def _check_text(error: IomtError) -> None:
+def check_text(error: IomtError) -> None:
     assert str(error), "refused for no reason"
 
 
@@ -122,7 +123,7 @@ def _read_topic(data: bytes) -> object:
 
 
 def _read_transparent(data: bytes) -> object:
-    return verify_transparent(data, _ROSTER)
+    return verify_transparent(data, _ROSTERS)
 
 
 _TOPICS = (
@@ -189,8 +190,33 @@ _TARGETS = (
     ),
     Target(
         name="message.ask",
-        check=comes_back(messages.decode_ask, lambda parts: messages.encode_ask(*parts)),
-        seeds=(messages.encode_ask(7, bytes(16)),),
+        check=comes_back(messages.decode_ask, messages.encode_ask),
+        seeds=(messages.encode_ask(messages.Ask(incarnation=1, next_height=7, nonce=bytes(16), to="peer-0")),),
+    ),
+    Target(
+        name="message.answer",
+        check=comes_back(messages.decode_answer, lambda parts: messages.encode_answer(*parts)),
+        seeds=(messages.encode_answer(_PROPOSAL.signed, _PROPOSAL.hashes, _VOTES),),
+    ),
+    Target(
+        name="message.freeze",
+        check=comes_back(messages.decode_freezes, lambda parts: messages.encode_freezes(*parts)),
+        seeds=(messages.encode_freezes([Shown(_VOTES[0], _PROPOSAL.signed)], [_PROPOSAL.signed]),),
+    ),
+    Target(
+        name="message.opening",
+        check=comes_back(messages.decode_opening, lambda parts: messages.encode_opening(*parts)),
+        seeds=(messages.encode_opening(_VOTES[0], [Shown(_VOTES[0], _PROPOSAL.signed)]),),
+    ),
+    Target(
+        name="message.question",
+        check=comes_back(proving.decode_question, proving.encode_question),
+        seeds=(proving.encode_question(proving.Question(to="peer-0", incarnation=0, size=7, index=2)),),
+    ),
+    Target(
+        name="message.proof",
+        check=comes_back(proving.decode_proof, lambda parts: proving.encode_proof(*parts)),
+        seeds=(proving.encode_proof(proving.Question(to="", incarnation=0, size=7, smaller=2), [bytes(32)]),),
     ),
 )
 READER_TARGETS = {target.name: target for target in _TARGETS}

@@ -1,10 +1,10 @@
 """The invariants of what is signed or sealed, and of what else is written down and read back.
 
-Whatever the bytes, what passes was signed by who has the key: a leaf, a statement, a roster, a certificate and a
-transparent reading are one of those that were made here, or VerificationError is raised. A payload of any bytes that
-its sensor did sign is a statement or VerificationError. A sealed advertisement keeps to what whole frames promise.
-Events, blocks, tips and rosters encode to the very bytes that they were read from. A configuration is a value or
-ConfigError; what a device says of itself is names and printable text, or nothing.
+Whatever the bytes, what passes was signed by who has the key: a leaf, a statement, a roster, a certificate, evidence
+and a transparent reading are one of those that were made here, or VerificationError is raised. A payload of any bytes
+that its sensor did sign is a statement or VerificationError. A sealed advertisement keeps to what whole frames promise.
+Events, blocks, tips, freezes, recoveries, openings, evidence and rosters encode to the very bytes that they were read
+from. A configuration is a value or ConfigError; what a device says of itself is names and printable text, or nothing.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,16 @@ from gateway.decode.features import FEATURES, describe_feature
 from gateway.decode.statement import open_statement
 from gateway.devices import enrolled_device
 from gateway.errors import ConfigError, VerificationError
-from gateway.ledger import messages
-from gateway.ledger.quorum import verify_certificate
-from gateway.ledger.receipt import verify_transparent
-from gateway.ledger.roster import open_roster
-from gateway.ledger.voting import cast_vote
-from gateway.model import Certificate, TipStatement
-from tests.builders import CHAIN, DEVICE, VOTED_S, key_of, make_roster, ward_chain
+from gateway.ledger import messages, statements
+from gateway.ledger.evidence import decode_evidence, encode_evidence, open_evidence
+from gateway.ledger.quorum import certificate_epoch, verify_certificate
+from gateway.ledger.receipt import make_transparent, verify_transparent
+from gateway.ledger.roster import decode_roster, encode_roster
+from gateway.ledger.rosters import open_rosters
+from gateway.ledger.voting import cast_vote, sign_block
+from gateway.model import Certificate, Freeze, Opening, Proposal, TipStatement, Why
+from tests.builders import CHAIN, DEVICE, GATEWAY, VOTED_S, key_of, ward_chain
+from tests.epochs import both_keys_of, epochs, post_quantum, receipts_of
 from tests.fuzz.decoders import check_made
 from tests.fuzz.readers import comes_back, is_refused_by
 from tests.fuzz.seeds import STATEMENTS
@@ -34,12 +37,15 @@ from tests.statements import ed25519_sensor, payload_of
 
 _PEERS: Final = ("peer-0", "peer-1", "peer-2")
 _CHAIN: Final = ward_chain(3)
-_ROSTER: Final = make_roster()
+_ROSTERS: Final = epochs(post_quantum)
 _SENSOR: Final = ed25519_sensor()
 _BLOCK: Final = _CHAIN.proposals[1]
-_VOTES: Final = tuple(cast_vote(key_of(peer), peer, _ROSTER.epoch, _BLOCK.block, VOTED_S) for peer in _PEERS)
-_CERTIFICATE: Final = messages.encode_certificate(Certificate(proposal=_BLOCK.signed, votes=_VOTES))
+_OTHER_BLOCK: Final = ward_chain(2).proposals[1]
 _TIP: Final = TipStatement(chain=CHAIN, incarnation=0, next_height=2, size=5, root=bytes(32), nonce=bytes(16))
+_FREEZE: Final = Freeze(
+    peer="peer-0", chain=CHAIN, incarnation=0, next_height=2, size=5, root=bytes(32), epoch=1, why=Why.EPOCH
+)
+_OPENING: Final = Opening(chain=CHAIN, incarnation=1, closing_digest=bytes(32))
 _BIND_KEY, _ADDRESS = bytes(16), bytes(6)
 _SEALED: Final = bthome.seal_bthome(
     [(bthome.Object.BATTERY_PERCENT, 100), (bthome.Object.HUMIDITY_CENTI, 50)],
@@ -77,6 +83,24 @@ def unforged(name: str, read: Callable[[bytes], object], *sound: bytes) -> Targe
     return Target(name=name, check=is_refused_by(VerificationError, read_signed), seeds=sound)
 
 
+def _certificate(epoch: int) -> bytes:
+    """Give the certificate of a block in epoch 1, plain, or epoch 2, post-quantum."""
+    keys = both_keys_of if epoch == 2 else lambda name: signing.Keys(key_of(name))
+    votes = tuple(cast_vote(keys(peer), peer, epoch, _BLOCK.block, VOTED_S) for peer in _PEERS)
+    signed = sign_block(keys(GATEWAY), GATEWAY, _BLOCK.block)
+    return messages.encode_certificate(Certificate(proposal=signed, votes=votes))
+
+
+def _proof(epoch: int) -> bytes:
+    """Give a reading with its proof in epoch 1 or epoch 2."""
+    enrolment, receipts = (receipts_of(_CHAIN, index, _PEERS, epoch=epoch, second=epoch == 2) for index in (1, 2))
+    return make_transparent(_CHAIN.leaves[2], receipts, make_transparent(_CHAIN.leaves[1], enrolment, None))
+
+
+def _evidence(first: Proposal, second: Proposal) -> bytes:
+    return encode_evidence(first.signed, second.signed)
+
+
 def check_sealed(data: bytes) -> None:
     """Hold the decoder of encrypted advertisements to what all decoders of whole frames promise."""
     made = Bthome(_BIND_KEY, _ADDRESS).feed(data)
@@ -104,6 +128,11 @@ def _read_signed_payload(data: bytes) -> object:
     return said
 
 
+def _read_certificate(data: bytes) -> object:
+    certificate = messages.decode_certificate(data)
+    return verify_certificate(_ROSTERS.of_epoch(certificate_epoch(certificate)), certificate)
+
+
 def _read_enrolment(data: bytes) -> object:
     return enrolled_device(canonical.decode_event(data))
 
@@ -129,18 +158,38 @@ _TARGETS: Final = (
     ),
     Target(
         name="block",
-        check=comes_back(canonical.decode_block, canonical.encode_block),
-        seeds=(canonical.encode_block(_CHAIN.proposals[1].block),),
+        check=comes_back(statements.decode_block, statements.encode_block),
+        seeds=(statements.encode_block(_BLOCK.block),),
     ),
     Target(
         name="tip",
-        check=comes_back(canonical.decode_tip, canonical.encode_tip),
-        seeds=(canonical.encode_tip(_TIP),),
+        check=comes_back(statements.decode_tip, statements.encode_tip),
+        seeds=(statements.encode_tip(_TIP),),
+    ),
+    Target(
+        name="freeze",
+        check=comes_back(lambda data: statements.decode_freeze(data, "peer-0"), statements.encode_freeze),
+        seeds=(statements.encode_freeze(_FREEZE),),
+    ),
+    Target(
+        name="recovery",
+        check=comes_back(statements.decode_recovery, lambda said: statements.encode_recovery(*said)),
+        seeds=(statements.encode_recovery(CHAIN, 0),),
+    ),
+    Target(
+        name="opening",
+        check=comes_back(statements.decode_opening, statements.encode_opening),
+        seeds=(statements.encode_opening(_OPENING),),
+    ),
+    Target(
+        name="evidence",
+        check=comes_back(decode_evidence, lambda pair: encode_evidence(*pair)),
+        seeds=(_evidence(_BLOCK, _OTHER_BLOCK),),
     ),
     Target(
         name="roster",
-        check=comes_back(canonical.decode_roster, canonical.encode_roster),
-        seeds=(canonical.encode_roster(_ROSTER),),
+        check=comes_back(decode_roster, encode_roster),
+        seeds=tuple(encode_roster(roster) for roster in _ROSTERS.versions),
     ),
     unforged("signed.leaf", lambda data: signing.verify(data, key_of(DEVICE).public_key).payload, _CHAIN.leaves[2]),
     unforged("signed.statement", lambda data: open_statement(data, _SENSOR.public_key), STATEMENTS[0]),
@@ -149,16 +198,18 @@ _TARGETS: Final = (
         check=is_refused_by(VerificationError, _read_signed_payload),
         seeds=tuple(_payload_of(_SENSOR.state(payload)) for payload in (payload_of(), payload_of(f8=1, f9=["a"]))),
     ),
-    unforged("signed.roster", open_roster, _ROSTER.signed),
+    unforged("signed.roster", open_rosters, _ROSTERS.encode()),
+    unforged("signed.certificate", _read_certificate, _certificate(1), _certificate(2)),
     unforged(
-        "signed.certificate",
-        lambda data: verify_certificate(_ROSTER, messages.decode_certificate(data)),
-        _CERTIFICATE,
+        "signed.evidence",
+        lambda data: open_evidence(_ROSTERS.current, *decode_evidence(data)).contradiction,
+        _evidence(_BLOCK, _OTHER_BLOCK),
     ),
     unforged(
         "signed.proof",
-        lambda data: verify_transparent(data, _ROSTER).entry,
-        _CHAIN.transparent_reading(2, 1, _PEERS),
+        lambda data: verify_transparent(data, _ROSTERS).entry,
+        _proof(1),
+        _proof(2),
         _CHAIN.transparent_event(1, _PEERS),
     ),
     Target(name="sealed.bthome_v2", check=check_sealed, seeds=(_SEALED,)),

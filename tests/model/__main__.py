@@ -1,4 +1,4 @@
-"""`make model`: every state of the rule that four peers, one of them a liar, can be in; and each mutant is caught.
+"""`make model`: every state of the rule that a few peers, one of them a liar, can be in; and each mutant is caught.
 
     python -m tests.model [--json]
 
@@ -8,41 +8,47 @@ Exit codes: 0 the rule holds and no mutant does, 1 otherwise, 3 SPIN or a C comp
 import json
 import sys
 
-from tests.model.spin import MUTANTS, RULES, Checked, MissingToolError, check
+from tests.model.spin import CASES, MUTANTS, Case, Checked, MissingToolError, check
 
 
 def main(arguments: list[str]) -> int:
     """Check everything, telling of each check."""
     as_json = "--json" in arguments
-    runs: list[tuple[str, int, int, int]] = [
-        *[
-            (f"rule, {heights} heights, {incarnations} incarnations", 0, heights, incarnations)
-            for heights, incarnations in RULES
-        ],
-        *[(f"mutant: {name}", number, 2, 1) for number, name in MUTANTS.items()],
-    ]
-    results: list[tuple[str, bool, Checked]] = []
-    for name, mutant, heights, incarnations in runs:
+    rows: list[dict[str, object]] = []
+    for case in (*CASES, *MUTANTS):
         try:
-            found = check(mutant=mutant, heights=heights, incarnations=incarnations)
+            found = check(case)
         except MissingToolError as error:
             sys.stderr.write(f"{error}\n")
             return 3
-        well = found.violated == bool(mutant) and (found.complete or bool(mutant))
-        results.append((name, well, found))
+        rows.append(_row(case, found))
         if not as_json:
-            says = "violated" if found.violated else "holds in all"
-            sys.stdout.write(
-                f"{'ok ' if well else 'BAD'} {name}: {says} {found.states:,} states, {found.seconds:.0f} s\n"
-            )
+            sys.stdout.write(_line(case, found) + "\n")
             sys.stdout.flush()
     if as_json:
-        rows = [
-            {"name": name, "ok": well, "states": found.states, "seconds": found.seconds}
-            for name, well, found in results
-        ]
         sys.stdout.write(json.dumps(rows) + "\n")
-    return 0 if all(well for _, well, _ in results) else 1
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+def _is_well(case: Case, found: Checked) -> bool:
+    return found.violated if case.is_mutant else found.complete and not found.violated
+
+
+def _row(case: Case, found: Checked) -> dict[str, object]:
+    return {
+        "name": case.name,
+        "ok": _is_well(case, found),
+        "states": found.states,
+        "memory_mb": found.memory_mb,
+        "seconds": found.seconds,
+    }
+
+
+def _line(case: Case, found: Checked) -> str:
+    kind = "mutant" if case.is_mutant else "rule"
+    says = "violated within" if found.violated else "holds in all" if found.complete else "not known after"
+    figures = f"{found.states:,} states, {found.memory_mb:.0f} MB, {found.seconds:.0f} s"
+    return f"{'ok ' if _is_well(case, found) else 'BAD'} {kind:6} {case.name}: {says} {figures}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ The talk with the peers is the product's own `Anchoring`. Where the product awai
 
 from collections.abc import Iterator
 
-from gateway import merkle, signing
+from gateway import merkle
 from gateway.anchoring import Anchoring
 from gateway.block import Head, SealPolicy, next_block
 from gateway.daemon import BEAT_S
@@ -13,17 +13,19 @@ from gateway.errors import StoreError, VerificationError
 from gateway.io.mqtt import Broker
 from gateway.ledger import messages
 from gateway.ledger.messages import Kind, Topic
-from gateway.ledger.quorum import verify_block_vote
-from gateway.ledger.voting import sign_block
-from gateway.model import Member, Proposal
-from tests.simulation.clock import WALL_MS
-from tests.simulation.disks import GatewayDisk, Pending
+from gateway.ledger.quorum import certificate_epoch, verify_block_vote
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.voting import require_current_keys, sign_block
+from gateway.model import Block, Certificate, Member, Proposal
+from tests.simulation.disks import GatewayDisk, Pending, SealedBlock
 from tests.simulation.machine import Machine, Site
-from tests.simulation.promises import Broken, Place
-from tests.simulation.promises import Kind as Fated
+from tests.simulation.membership import RosterFile, keys_of
+from tests.simulation.traits import Kind as Fated
+from tests.simulation.turns import Broken
 
 NOWHERE = Broker(host="nowhere", port=1)
 SLOWEST_WRITE_MS = 20
+HEARD = frozenset({Kind.VOTE, Kind.TIP, Kind.ASK, Kind.FREEZE, Kind.ROSTER})
 LAST_LEAF_MS = 5_000
 """How long after all has healed something is measured once more."""
 
@@ -31,12 +33,12 @@ LAST_LEAF_MS = 5_000
 class HonestGateway(Machine):
     """A gateway that follows the rules; `leaf_ms` is how often something is measured, on average."""
 
-    def __init__(self, name: str, member: Member, key: signing.Key, site: Site, seal: SealPolicy, leaf_ms: int) -> None:
+    def __init__(self, name: str, member: Member, site: Site, rosters: Rosters, seal: SealPolicy, leaf_ms: int) -> None:
         super().__init__(name, site)
         self.chain = member.chain or ""
+        self.id = member.id
         self.disk = GatewayDisk(self.power)
-        self._id = member.id
-        self._key = key
+        self.roster = RosterFile(rosters, self.power)
         self._policy = seal
         self._leaf_ms = leaf_ms
         self._measures = True
@@ -44,7 +46,9 @@ class HonestGateway(Machine):
         self._reset()
 
     def _reset(self) -> None:
-        self._anchoring = Anchoring(NOWHERE, self.site.roster, self.chain, self._wake)
+        roster = self.roster.rosters.current
+        self._keys = keys_of("gateway", self.id).require(roster)
+        self._anchoring = Anchoring(NOWHERE, roster, self.chain, self._wake, self.disk.opening)
         self._entries: list[Pending] = []
         self._head, self._unsealed = Head(chain=self.chain), list[Pending]()
         self._pass: Iterator[None] | None = None
@@ -54,11 +58,12 @@ class HonestGateway(Machine):
 
     def begin(self) -> None:
         """Read its disk and go on from there; a start is an event of the chain."""
+        self.roster.look()
         self._reset()
         self._head, self._unsealed = self.disk.load(self.chain)
-        self._measure()
+        self.measure()
         self._commit()
-        self._anchoring.sealed_up_to(self._head.next_height)
+        self._anchoring.begin(self._head)
         self.after(self.site.chance.randint(1, 2 * self._leaf_ms), self._sense)
         self.after(int(BEAT_S * 1000), self._beat)
 
@@ -73,9 +78,9 @@ class HonestGateway(Machine):
 
     def wants(self, topic: Topic) -> bool:
         """Say whether it has subscribed to the topic."""
-        if topic.chain != self.chain or not self._anchoring.link.connected.is_set():
+        if not self._anchoring.link.connected.is_set() or (topic.chain != self.chain and topic.kind is not Kind.ROSTER):
             return False
-        return topic.kind in {Kind.VOTE, Kind.TIP, Kind.ASK} or (topic.kind is Kind.ANSWER and topic.who == self.chain)
+        return topic.kind in HEARD or (topic.kind is Kind.ANSWER and topic.who == self.chain)
 
     def hear(self, topic: Topic, payload: bytes) -> None:
         """Take in what a peer says."""
@@ -85,16 +90,11 @@ class HonestGateway(Machine):
             self.site.trace.tell(self.name, f"refuses {topic}: {error}", count="messages refused")
 
     def calm(self) -> None:
-        """Let no more power cut happen to it, and one last leaf be measured.
-
-        Known limitation: a peer asks for what it lacks on a connection and when it hears a block beyond, the same
-        blocks at most once a second, and never again on its own. Where its question was lost, for the gateway started
-        later than it, and the blocks beyond come within that second, it stays behind until the gateway's next block.
-        """
+        """Let no more power cut happen to it, and one last leaf be measured."""
         super().calm()
         if self._measures:
             self._measures = False
-            self.after(LAST_LEAF_MS, self._measure)
+            self.after(LAST_LEAF_MS, self.measure)
 
     def failed(self, error: StoreError) -> None:
         """Be found out: whoever is honest, also with an old disk, never finds its own chain in disagreement."""
@@ -104,6 +104,10 @@ class HonestGateway(Machine):
     @property
     def unfinished(self) -> str:
         """What is not final yet; empty if nothing is."""
+        if self.roster.rosters.current != self.site.membership.rosters.current:
+            return f"{self.name} goes by an old roster"
+        if self._anchoring.stopped_by:
+            return f"{self.name} stands still: {self._anchoring.stopped_by}"
         if not self._anchoring.may_seal:
             return f"{self.name} waits for its peers before it seals"
         uncertified = [sealed.block.height for sealed in self.disk.blocks if not sealed.certified]
@@ -117,32 +121,61 @@ class HonestGateway(Machine):
         poll = self._anchoring._poll
         return poll.next_height if poll is not None and poll.answered and not self._anchoring.may_seal else 0
 
-    def require_kept(self, place: Place) -> None:
+    @property
+    def may_seal(self) -> bool:
+        """Whether it knows how far its chain goes, and goes on."""
+        return self._anchoring.may_seal
+
+    @property
+    def stopped_by(self) -> str:
+        """Why nothing of its incarnation is certified any more; empty while it goes on."""
+        return self._anchoring.stopped_by
+
+    def require_kept(self, block: Block) -> None:
         """Check that a block that a quorum has signed is in its chain.
 
         Raises: Broken if not.
         """
-        height, _, _, root = place
-        kept = self.disk.blocks[height : height + 1]
-        if not kept or kept[0].block.root != root:
-            raise Broken(f"{self.name} has lost block {height}, which a quorum had signed")
+        disk: GatewayDisk | None = self.disk
+        while disk is not None and disk.incarnation != block.incarnation:
+            disk = disk.before
+        kept = [] if disk is None else disk.blocks[block.height : block.height + 1]
+        if not kept or kept[0].block != block:
+            raise Broken(f"{self.name} has lost block {block.height}, which a quorum had signed")
+
+    def require_final(self) -> None:
+        """Check that whatever it has ever kept is final, in one incarnation or another.
+
+        Raises: Broken if not.
+        """
+        lost, final = set[bytes](), set[bytes]()
+        disk: GatewayDisk | None = self.disk
+        while disk is not None:
+            blocks = self.site.promises.final((self.chain, disk.incarnation))
+            final |= set(disk.leaves[: blocks[-1].size if blocks else 0])
+            lost |= set(disk.leaves)
+            disk = disk.before
+        if lost - final:
+            raise Broken(f"{len(lost - final)} leaves of {self.name} are not final in any incarnation")
 
     # -- what is measured, and the beat
 
     def _sense(self) -> None:
         if self._measures:
-            self._measure()
+            self.measure()
             self.after(self.site.chance.randint(1, 2 * self._leaf_ms), self._sense)
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
+        """Measure something: a leaf of the chain."""
         self._leaves += 1
         boot_ms = self.site.clock.now_ms
         leaf = f"leaf {self._leaves} of {self.name}".encode()
-        self._entries.append(Pending(merkle.leaf_hash(leaf), WALL_MS + boot_ms, boot_ms))
+        self._entries.append(Pending(merkle.leaf_hash(leaf), self.wall_ms, boot_ms))
         self._wake()
 
     def _beat(self) -> None:
         self._keep_late_votes()
+        self._go_by(self.roster.look())
         self._wake()
         self.after(int(BEAT_S * 1000), self._beat)
 
@@ -150,11 +183,25 @@ class HonestGateway(Machine):
         late = list(self._anchoring.late)
         self._anchoring.late.clear()
         for height, signed in late:
+            sealed = self.disk.blocks[height]
             try:
-                vote = verify_block_vote(self.site.roster, self.disk.blocks[height].block, signed)
+                vote = verify_block_vote(self.roster.rosters.current, sealed.block, signed)
             except VerificationError:
                 continue
-            self.disk.save_votes(height, [(vote.peer, signed)], certified=False)
+            if not sealed.certified or vote.epoch == _epoch_of(sealed):
+                self.disk.save_votes(height, [(vote.peer, signed)], certified=False)
+
+    def _hear_rosters(self) -> Iterator[None]:
+        while self._anchoring.rosters:
+            _, data = self._anchoring.rosters.popleft()
+            yield
+            self._go_by(self.roster.hear(data))
+
+    def _go_by(self, rosters: Rosters | None) -> None:
+        if rosters is not None:
+            self.site.trace.tell(self.name, f"goes by epoch {rosters.current.epoch}", count="rosters adopted")
+            self._keys = keys_of("gateway", self.id).require(rosters.current)
+            self._anchoring.adopt(rosters.current)
 
     # -- keep
 
@@ -182,6 +229,7 @@ class HonestGateway(Machine):
         self._awake = False
         yield
         self._commit()
+        yield from self._hear_rosters()
         yield from self._take_back()
         yield from self._seal()
         yield from self._keep_certificates()
@@ -228,8 +276,8 @@ class HonestGateway(Machine):
         yield
         hashes = [leaf.leaf_hash for leaf in pending]
         latest_ms = max(leaf.real_ms for leaf in pending)
-        block, after = next_block(self._head, hashes, latest_ms, WALL_MS + self.site.clock.now_ms)
-        signed = sign_block(self._key, self._id, block)
+        block, after = next_block(self._head, hashes, latest_ms, self.wall_ms)
+        signed = sign_block(self._keys, self.id, block)
         self.disk.seal(block, signed, hashes)
         yield
         self._head = after
@@ -256,17 +304,26 @@ class HonestGateway(Machine):
         yield
         blocks = self.disk.uncertified(anchoring.flight_height, room)
         for sealed in blocks:
+            self._sign_again(sealed)
             hashes = tuple(self.disk.hashes(sealed.block))
             anchoring.propose(Proposal(block=sealed.block, signed=sealed.signed, hashes=hashes))
         if len(blocks) < room:
             anchoring.flight_height = self._head.next_height - 1
+
+    def _sign_again(self, sealed: SealedBlock) -> None:
+        """Sign a block again that was sealed under an earlier roster, if it would not be voted for as it is."""
+        try:
+            require_current_keys(self.roster.rosters.current, sealed.signed)
+        except VerificationError:
+            self.disk.sign_again(sealed, sign_block(self._keys, self.id, sealed.block))
 
     def _answer(self) -> Iterator[None]:
         while self._anchoring.asked:
             asker, height = self._anchoring.asked.popleft()
             yield
             for sealed in self.disk.blocks[height : height + messages.ANSWER_BLOCKS]:
-                self._anchoring.answer(asker, sealed.signed, self.disk.hashes(sealed.block))
+                votes = [sealed.votes[name] for name in sorted(sealed.votes)] if sealed.certified else []
+                self._anchoring.answer(asker, sealed.signed, self.disk.hashes(sealed.block), votes)
 
     def _say_waiting(self) -> None:
         waiting = self._anchoring.outbox._waiting
@@ -282,3 +339,7 @@ class HonestGateway(Machine):
             self.site.promises.proposed(payload)
         elif topic.kind is Kind.CERTIFICATE:
             self.site.promises.certificate(payload)
+
+
+def _epoch_of(sealed: SealedBlock) -> int:
+    return certificate_epoch(Certificate(proposal=sealed.signed, votes=tuple(sealed.votes.values())))

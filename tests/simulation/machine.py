@@ -6,8 +6,8 @@ from random import Random
 
 from gateway.errors import StoreError
 from gateway.ledger.messages import Topic
-from gateway.model import Roster
-from tests.simulation.clock import Clock, Trace
+from tests.simulation.clock import WALL_MS, Clock, Trace
+from tests.simulation.membership import Membership
 from tests.simulation.network import Network
 from tests.simulation.promises import Promises
 
@@ -27,7 +27,7 @@ class Site:
     network: Network
     chance: Random
     promises: Promises
-    roster: Roster
+    membership: Membership
 
 
 class Machine:
@@ -37,26 +37,38 @@ class Machine:
         self.name = name
         self.site = site
         self.running = False
+        self.offset_ms = 0
         self._life = 0
         self._fuse: int | None = None
         self._held_until_ms = 0
+        self._is_held = False
+
+    @property
+    def wall_ms(self) -> int:
+        """Its wall clock, which may be years away from everyone else's."""
+        return max(WALL_MS + self.site.clock.now_ms + self.offset_ms, 0)
 
     # -- what becomes of it
 
     def start(self) -> None:
         """Give it power and a connection, unless it has them."""
-        if not self.running and self.site.clock.now_ms >= self._held_until_ms:
+        if not (self.running or self._is_held or self.site.clock.now_ms < self._held_until_ms):
             self.running = True
             self.site.trace.tell(self.name, "starts")
             self._step(self._begin)
             self.connect()
 
-    def stop(self, for_ms: int = 0) -> None:
-        """Take its power, for a while at least."""
+    def stop(self, for_ms: int = 0, *, held: bool = False) -> None:
+        """Take its power, for a while at least, or until it is released."""
         self.running = False
         self._life += 1
         self._fuse = None
+        self._is_held |= held
         self._held_until_ms = max(self._held_until_ms, self.site.clock.now_ms + for_ms)
+
+    def release(self) -> None:
+        """Let it be started again."""
+        self._is_held = False
 
     def light_fuse(self, moments: int) -> None:
         """Let its power go after so many more writes and messages."""

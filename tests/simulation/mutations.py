@@ -6,8 +6,13 @@ from dataclasses import dataclass, replace
 import pytest
 
 from gateway.anchoring import Anchoring
-from gateway.ledger import peering, policy
-from gateway.ledger.peering import PeerRule, Said
+from gateway.ledger import closing, peering, policy, standing
+from gateway.ledger.book import Book, Said
+from gateway.ledger.closing import Closing
+from gateway.ledger.peering import PeerRule
+from gateway.ledger.rosters import Rosters
+from gateway.ledger.standing import Standing
+from gateway.ledger.turning import Turning
 from gateway.ledger.voting import Accepted, Behind, Conflict, Tip, Verdict, VotedBlock, judge
 from gateway.model import Proposal, Roster
 from tests.simulation.disks import PeerDisk
@@ -34,7 +39,7 @@ def _say_before_storing(patch: pytest.MonkeyPatch) -> None:
     settle = PeerRule.settle
 
     def say_first(rule: PeerRule) -> Iterator[Said]:
-        yield from rule._batch.said
+        yield from list(rule._book.said)
         settle(rule)
 
     patch.setattr(PeerRule, "settle", say_first)
@@ -61,22 +66,72 @@ def _vote_twice(patch: pytest.MonkeyPatch) -> None:
             return Accepted(proposal, tip) if voted_for is not None else Behind(proposal.block, tip.next_height)
         return verdict
 
-    insert = PeerDisk._insert
+    insert = PeerDisk.insert
 
     def replace_or_insert(disk: PeerDisk, proposal: Proposal, vote: bytes) -> None:
-        block, blocks = proposal.block, disk._blocks.get(proposal.block.chain, [])
+        block = proposal.block
+        blocks = disk._blocks.get((block.chain, block.incarnation), [])
         if block.height < len(blocks):
-            blocks[block.height] = VotedBlock(block.chain, block.height, block.start, block.size, proposal.signed, vote)
+            row = (block.chain, block.incarnation, block.height, block.start, block.size, proposal.signed, vote)
+            blocks[block.height] = VotedBlock(*row)
         else:
             insert(disk, proposal, vote)
 
     patch.setattr(peering, "judge", judge_lightly)
-    patch.setattr(PeerDisk, "_insert", replace_or_insert)
+    patch.setattr(PeerDisk, "insert", replace_or_insert)
 
 
 def _seal_without_asking(patch: pytest.MonkeyPatch) -> None:
     """Seal from the start on, without asking how far the chain goes."""
     patch.setattr(Anchoring, "may_seal", True)
+
+
+def _freeze_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Keep no evidence and go on."""
+    patch.setattr(Turning, "fault", lambda *_: None)
+
+
+def _vote_below_the_base(patch: pytest.MonkeyPatch) -> None:
+    """Vote in a new epoch before the copy has all that is final in the earlier ones."""
+
+    def be_level(_: Turning, standing: Standing) -> None:
+        standing.is_level = True
+
+    patch.setattr(Turning, "_level", be_level)
+
+
+def _go_on_without_closing(patch: pytest.MonkeyPatch) -> None:
+    """Take the freezes of anyone for the closing of an epoch."""
+    patch.setattr(standing, "is_met", lambda _, known: bool(known))
+    close = closing.close
+
+    def close_epochs(rosters: Rosters, shown: list[closing.Shown]) -> Closing:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(closing, "require", lambda *_: None)
+            return close(rosters, shown)
+
+    patch.setattr(standing, "close", close_epochs)
+
+
+def _open_without_quorum(patch: pytest.MonkeyPatch) -> None:
+    """Begin an incarnation behind any freeze of the last one."""
+    patch.setattr(closing, "require", lambda *_: None)
+
+
+def _vote_on_when_frozen(patch: pytest.MonkeyPatch) -> None:
+    """Vote in an epoch that this peer has frozen, as before."""
+    may_vote = Book.may_vote
+
+    def may_still_vote(book: Book, standing: Standing, *, also_below_base: bool = False) -> bool:
+        own, standing.own = standing.own, {}
+        try:
+            return may_vote(book, standing, also_below_base=also_below_base) or (
+                standing.epoch < book.roster.epoch and book.keys is not None and not standing.cause
+            )
+        finally:
+            standing.own = own
+
+    patch.setattr(Book, "may_vote", may_still_vote)
 
 
 def _tip_after(tip: Tip, proposal: Proposal) -> Tip:
@@ -90,4 +145,9 @@ MUTATIONS = (
     Mutation(name="any start", put_in=_accept_any_start, broken="does not follow its own"),
     Mutation(name="votes twice", put_in=_vote_twice, broken="voted for two blocks"),
     Mutation(name="seals without asking", put_in=_seal_without_asking, broken="again"),
+    Mutation(name="no freeze", put_in=_freeze_nothing, broken="did not freeze it"),
+    Mutation(name="votes below the base", put_in=_vote_below_the_base, broken="votes in epoch"),
+    Mutation(name="goes on without closing", put_in=_go_on_without_closing, broken="it was not begun"),
+    Mutation(name="opens without a quorum", put_in=_open_without_quorum, broken="no quorum had closed"),
+    Mutation(name="votes on when frozen", put_in=_vote_on_when_frozen, broken="after it had frozen"),
 )

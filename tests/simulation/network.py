@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from gateway.ledger.messages import Topic
+from gateway.ledger.messages import Kind, Topic
 from tests.simulation.clock import Clock, Trace
 
 LONGEST_DELAY_MS = 15_000
@@ -41,10 +41,14 @@ class Network:
 
     def __init__(self, clock: Clock, trace: Trace, chance: Random) -> None:
         self.weather = CALM
+        self.withheld: frozenset[Kind] = frozenset()
+        """What the broker keeps back: nobody trusts it."""
         self.stations: list[Station] = []
         self._clock = clock
         self._trace = trace
         self._chance = chance
+        self.everywhere: set[str] = set()
+        """Who is in every part: those that lie may have the broker on their side."""
         self._cut_off: set[str] = set()
         self._kept: dict[Topic, bytes] = {}
 
@@ -71,11 +75,12 @@ class Network:
 
     def reaches(self, one: str, other: str) -> bool:
         """Say whether two stations are in one part."""
-        return (one in self._cut_off) == (other in self._cut_off)
+        is_parted = (one in self._cut_off) != (other in self._cut_off)
+        return not is_parted or bool({one, other} & self.everywhere)
 
     def _carry(self, by: str, station: Station, topic: Topic, payload: bytes) -> None:
         weather, chance = self.weather, self._chance
-        if not self.reaches(by, station.name) or chance.random() < weather.loss:
+        if topic.kind in self.withheld or not self.reaches(by, station.name) or chance.random() < weather.loss:
             return
         for _ in range(2 if chance.random() < weather.repeat else 1):
             self._clock.after(self._delay_ms(weather), self._arrival(by, station, topic, payload))

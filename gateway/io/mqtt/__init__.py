@@ -4,7 +4,8 @@ A PUBACK says that the broker has a message, never that it is kept: what must no
 vote answers it, so every message is idempotent. Three rules bound what a broker, or a stranger on it, can do here:
 
     flow    a message is acknowledged when it is taken out of the inbox, so the broker's window of unacknowledged
-            messages holds back the rest, while acknowledgements of our own messages keep coming in
+            messages holds back the rest, while acknowledgements of our own messages keep coming in; a broker that
+            does not wait (NATS, with what it has retained) is not read while the inbox is full
     QoS 0   has no such window, and nobody honest sends it: refused
     size    a message over MESSAGE_LIMIT_BYTES is refused, coming in or going out; a packet that announces four times
             that ends the connection before it is read

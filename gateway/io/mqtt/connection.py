@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import aiomqtt
 import structlog
+from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -21,7 +23,10 @@ MESSAGE_LIMIT_BYTES = 1 << 20
 
 PACKET_LIMIT_BYTES = 4 * MESSAGE_LIMIT_BYTES
 ANSWER_LIMIT_S = 5.0
-"""How long the broker may take to accept a connection, a subscription or a message."""
+"""How long the broker may take to accept a connection or a message."""
+
+SUBSCRIPTION_LIMIT_S = 30.0
+"""How long it may take to accept our subscriptions: a cluster that has just lost a node takes up to 9 s for each."""
 
 KEEP_ALIVE_S = 20
 
@@ -47,7 +52,9 @@ Accept = Callable[[Message, Callable[[], object]], None]
 
 
 class Connection(aiomqtt.Client):
-    """A connection as a context; messages go to `accept` with what acknowledges them, QueueFull ends it.
+    """A connection as a context; messages go to `accept` with what acknowledges them.
+
+    Where that raises QueueFull, nothing more is read before `resume` is called and the message is accepted.
 
     Beyond aiomqtt: messages are acknowledged by hand; a publish that waits fails with the connection and not by its
     time-out; packets are bounded before they are read; leaving closes the socket, also of an attempt that is given up
@@ -58,7 +65,7 @@ class Connection(aiomqtt.Client):
         super().__init__(
             broker.host,
             broker.port,
-            identifier=identity,
+            identifier=identity.replace(".", ":"),  # NATS refuses a dot, and no name has a colon
             clean_session=True,
             timeout=ANSWER_LIMIT_S,
             keepalive=KEEP_ALIVE_S,
@@ -68,6 +75,7 @@ class Connection(aiomqtt.Client):
             logger=_paho_log,
         )
         self._accept = accept
+        self._held: tuple[Message, Callable[[], object]] | None = None
         self._refused: set[str] = set()
         self._unconfirmed: dict[int, asyncio.Future[None]] = {}
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -89,6 +97,8 @@ class Connection(aiomqtt.Client):
             undo.callback(self._close)
             try:
                 await super().__aenter__()
+            except MqttConnectError as error:  # what the broker said counts, not that it then hung up
+                raise Unavailable(str(error)) from error
             except aiomqtt.MqttError as error:
                 raise Unavailable(self._cause or str(error)) from error
             undo.pop_all()
@@ -102,7 +112,7 @@ class Connection(aiomqtt.Client):
         if not topics:
             return
         try:
-            granted = await self.subscribe([(topic, 1) for topic in topics])
+            granted = await self.subscribe([(topic, 1) for topic in topics], timeout=SUBSCRIPTION_LIMIT_S)
         except aiomqtt.MqttError as error:
             raise Unavailable(self._cause or str(error)) from error
         for topic, code in zip(topics, granted, strict=False):
@@ -122,6 +132,15 @@ class Connection(aiomqtt.Client):
             raise Unavailable(f"the broker did not acknowledge {topic} in {ANSWER_LIMIT_S:g} s") from None
         finally:
             self._unconfirmed.pop(info.mid, None)
+
+    def resume(self) -> None:
+        """Read on, if reading has stopped and there is room again; in the event loop."""
+        if self._held is None or self._closed:
+            return
+        with contextlib.suppress(asyncio.QueueFull):
+            self._accept(*self._held)
+            self._held = None
+            self._loop.call_soon(self._watch_for_packets)
 
     async def loss(self) -> str:
         """Wait until the connection ends; returns why."""
@@ -157,7 +176,29 @@ class Connection(aiomqtt.Client):
             if not granted.done():
                 granted.set_exception(aiomqtt.MqttError(self._cause))
 
+    def _watch_for_packets(self) -> None:
+        opened = self._client.socket()
+        if opened is not None:
+            self._loop.add_reader(opened.fileno(), self._read)
+            self._read()  # TLS may have taken them out of the socket
+
+    def _read(self) -> None:
+        """Read what has come, in place of aiomqtt's reader, which would go round for ever where a message is held."""
+        try:
+            while self._held is None:
+                self._client.loop_read()
+                opened = self._client.socket()
+                if not isinstance(opened, ssl.SSLSocket) or not opened.pending():
+                    break
+        except Exception as error:  # noqa: BLE001 - whatever a malformed packet leads paho to
+            self._end(f"the broker does not speak MQTT: {error!r}")
+        opened = self._client.socket()
+        if self._held is not None and opened is not None:
+            self._loop.remove_reader(opened.fileno())
+
     def _read_bounded(self, bufsize: int) -> bytes:
+        if self._held is not None:
+            raise BlockingIOError  # paho takes it that nothing more has come
         if bufsize > PACKET_LIMIT_BYTES:
             self._cause = f"the broker announced a packet of {bufsize} bytes"
             raise ConnectionAbortedError(self._cause)
@@ -178,10 +219,11 @@ class Connection(aiomqtt.Client):
             client.ack(incoming.mid, incoming.qos)  # else it stays in the broker's window
             self._refuse("too large", message)
         else:
+            arrived = (message, lambda: client.ack(incoming.mid, incoming.qos))
             try:
-                self._accept(message, lambda: client.ack(incoming.mid, incoming.qos))
+                self._accept(*arrived)
             except asyncio.QueueFull:
-                self._end("the broker sent more than the inbox holds without waiting for acknowledgements")
+                self._held = arrived
 
     def _refuse(self, why: str, message: Message) -> None:
         if why not in self._refused:  # once a connection: a flood of messages is no flood of lines
@@ -199,7 +241,7 @@ class Connection(aiomqtt.Client):
         self._loop.call_soon_threadsafe(self._end, why)
 
     def _on_opened(self, client: paho.Client, userdata: object, opened: "paho.SocketLike") -> None:
-        """In the connecting thread: aiomqtt queues its reader for the loop; behind it stands _adopt."""
+        """In the connecting thread: aiomqtt queues its reader for the loop; behind it stands _adopt, with ours."""
         if self._open_socket is not None:
             self._open_socket(client, userdata, opened)
         self._loop.call_soon_threadsafe(self._adopt)
@@ -208,6 +250,8 @@ class Connection(aiomqtt.Client):
         self._adopted = True
         if self._closed:
             self._shut()
+        else:
+            self._watch_for_packets()
 
     def _on_wants_to_write(self, _client: object, _userdata: object, opened: "paho.SocketLike") -> None:
         """In either thread: queue a writer, which aiomqtt would register even if the number is another's by then."""

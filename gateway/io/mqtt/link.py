@@ -19,10 +19,11 @@ log = structlog.get_logger("iomt.mqtt")
 
 
 class Inbox(asyncio.Queue[Message]):
-    """Messages in the order they came; taking one out acknowledges it to the broker."""
+    """Messages in the order they came; taking one out acknowledges it to the broker, and calls `on_taken`."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
+        self.on_taken: Callable[[], None] = lambda: None
         self._acknowledgements: deque[Callable[[], object]] = deque()
 
     def accept(self, message: Message, acknowledge: Callable[[], object]) -> None:
@@ -32,7 +33,9 @@ class Inbox(asyncio.Queue[Message]):
 
     def _get(self) -> Message:
         self._acknowledgements.popleft()()
-        return super()._get()
+        message = super()._get()
+        self.on_taken()
+        return message
 
 
 class Link:
@@ -49,8 +52,9 @@ class Link:
     ) -> None:
         """Check the configuration; nothing is connected before `run`.
 
-        `identity` is the MQTT client id. `topics` are subscribed on every connection; then `on_connected` is called, in
-        the event loop. `inbox_size` must be at least the broker's window of unacknowledged messages.
+        `identity`, with a colon for a dot, is the MQTT client id. `topics` are subscribed on every connection; then
+        `on_connected` is called, in the event loop. While `inbox_size` messages wait, no more are read; where that is
+        at least the broker's window of unacknowledged messages, acknowledgements of our own come in all the same.
 
         Raises: ConfigError if a file of mutual TLS is missing or does not fit.
         """
@@ -93,6 +97,7 @@ class Link:
         """Hold one connection for as long as it lasts; returns why it ended."""
         try:
             async with Connection(self._broker, self._identity, self.inbox.accept) as connection:
+                self.inbox.on_taken = connection.resume
                 await connection.subscribe_to(self._topics)
                 self._connection = connection
                 self._note("broker connected")

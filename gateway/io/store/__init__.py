@@ -1,1 +1,1 @@
-"""What is kept durably, in SQLite: one file for the database itself, one for a gateway, one for a peer."""
+"""What is kept durably: one SQLite file for a gateway, one for a peer or, instead of it, a PostgreSQL database."""

@@ -1,7 +1,8 @@
 """One SQLite database: opened the same way everywhere, its failures turned into StoreError."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import apsw
 
@@ -19,6 +20,41 @@ _PRAGMAS = (
     "PRAGMA cache_size = -1024",
     "PRAGMA foreign_keys = ON",
 )
+
+
+class Writer(Protocol):
+    """What writes within a transaction, of SQLite or of PostgreSQL."""
+
+    def execute(self, sql: str, values: tuple[Value, ...] = ..., /) -> object:
+        """Run a statement."""
+
+    def executemany(self, sql: str, rows: Sequence[tuple[Value, ...]], /) -> object:
+        """Run a statement once for each row."""
+
+
+class Shareable(Protocol):
+    """A database that several workers may share, if it is PostgreSQL's (`io.store.postgresql`)."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+    def rows(self, sql: str, *values: Value) -> list[tuple[Value, ...]]:
+        """Give the rows of a query."""
+
+    def hold(self) -> None:
+        """Read one state from now until it is closed, whatever is written meanwhile."""
+
+    def watch(self, name: str) -> None:
+        """Let what is committed under a name rest on what is read from now on."""
+
+    def moved(self) -> set[str]:
+        """Give the names under which another connection has committed since they were watched."""
+
+    def transaction(self, *names: str) -> AbstractContextManager[Writer]:
+        """Commit what is done within, under these names, durably, or nothing of it.
+
+        Raises: Stale if another connection was there since a name was watched.
+        """
 
 
 class Database:
@@ -45,8 +81,19 @@ class Database:
         with self._failures():
             return self.connection.execute(sql, values).fetchall()
 
+    def hold(self) -> None:
+        """Read one state from now until it is closed, whatever is written meanwhile."""
+        self.rows("BEGIN")
+
+    def watch(self, name: str) -> None:
+        """Do nothing: nobody else writes, so what was read of any name stays true."""
+
+    def moved(self) -> set[str]:
+        """Give nothing, likewise."""
+        return set()
+
     @contextmanager
-    def transaction(self) -> Iterator[apsw.Connection]:
+    def transaction(self, *_names: str) -> Iterator[apsw.Connection]:
         """Commit what is done within, durably, or nothing of it.
 
         Raises: StoreError if the disk refuses; after that, nothing may be acknowledged.

@@ -1,6 +1,7 @@
 """The gateway's readings, tree, blocks and votes in one SQLite file.
 
-    header   what every leaf of one signer begins with, once: leaf = header.prefix || leaf.tail
+    header   what every leaf of one signer begins with, once: leaf = header.prefix || leaf.tail; what a clone numbered
+             alike, before its chain was begun anew, is of another branch than 0
     leaf     position in the tree, signer, its sequence number, the rest of the leaf
     tile     256 hashes of the tree (merkle.py); a tile grows and is otherwise never changed
     block    the signed proposals by height; certified is 1 once a quorum has signed
@@ -26,7 +27,8 @@ FILE = "readings.db"
 DAMAGED_KEPT = 1000
 
 _SCHEMA = """
-CREATE TABLE header (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, issuer TEXT NOT NULL, prefix BLOB NOT NULL UNIQUE);
+CREATE TABLE header (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, issuer TEXT NOT NULL, prefix BLOB NOT NULL,
+                     branch INTEGER NOT NULL, UNIQUE (prefix, branch));
 CREATE TABLE leaf (position INTEGER PRIMARY KEY, header INTEGER NOT NULL, sequence INTEGER NOT NULL,
                    tail BLOB NOT NULL);
 CREATE UNIQUE INDEX leaf_by_signer ON leaf (header, sequence);
@@ -51,6 +53,7 @@ class Signer:
     kind: str
     issuer: str
     prefix: bytes
+    branch: int = 0
 
 
 class LeafRow(NamedTuple):
@@ -71,6 +74,7 @@ class StoredLeaf:
     issuer: str
     sequence: int
     data: bytes
+    branch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class ReadingStore:
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self._database = Database(path, schema=_SCHEMA, version=1, read_only=read_only)
-        self._headers: dict[bytes, int] = {}
+        self._headers: dict[tuple[bytes, int], int] = {}
 
     def close(self) -> None:
         """Close the database."""
@@ -145,10 +149,17 @@ class ReadingStore:
     def save_votes(self, height: int, votes: Sequence[tuple[str, bytes]], *, certified: bool) -> None:
         """Keep votes of a block, and that they are a quorum where they are."""
         with self._database.transaction() as connection:
+            if certified:  # what came before may be of an earlier roster epoch
+                connection.execute("DELETE FROM vote WHERE height = ?", (height,))
             values = [(height, peer, vote) for peer, vote in votes]
             connection.executemany("INSERT OR REPLACE INTO vote VALUES (?, ?, ?)", values)
             if certified:
                 connection.execute("UPDATE block SET certified = 1 WHERE height = ?", (height,))
+
+    def sign_again(self, height: int, proposal: bytes) -> None:
+        """Keep a block's proposal with other signatures."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE block SET proposal = ? WHERE height = ?", (proposal, height))
 
     def keep_damaged(self, frames: Sequence[DamagedFrame]) -> None:
         """Keep damaged frames and drop the oldest beyond DAMAGED_KEPT."""
@@ -258,6 +269,14 @@ class ReadingStore:
         """Give the blocks above a height that no quorum has signed yet, the oldest first."""
         return self._blocks("certified = 0 AND height > ? ORDER BY height LIMIT ?", above, limit)
 
+    def certified_size(self) -> int:
+        """Give how many leaves the highest certified block proves: those of a block below it are in its tree."""
+        return integer(self._database.rows("SELECT coalesce(max(size), 0) FROM block WHERE certified = 1")[0][0])
+
+    def branches(self) -> int:
+        """Give the number behind the highest branch of which there are leaves."""
+        return integer(self._database.rows("SELECT coalesce(max(branch), 0) + 1 FROM header")[0][0])
+
     def block_counts(self) -> tuple[int, int]:
         """Give how many blocks are sealed, and how many of them are certified."""
         sql = "SELECT (SELECT count(*) FROM block), (SELECT count(*) FROM block WHERE certified = 0)"
@@ -281,12 +300,13 @@ class ReadingStore:
             raise StoreError(f"leaf {rows[0].position} cannot follow {size} leaves")
 
     def _header(self, signer: Signer) -> int:
-        if signer.prefix not in self._headers:
-            sql = "INSERT INTO header VALUES (NULL, ?, ?, ?) ON CONFLICT (prefix) DO NOTHING"
-            self._database.connection.execute(sql, (signer.kind, signer.issuer, signer.prefix))
-            found = self._database.rows("SELECT id FROM header WHERE prefix = ?", signer.prefix)
-            self._headers[signer.prefix] = integer(found[0][0])
-        return self._headers[signer.prefix]
+        key = signer.prefix, signer.branch
+        if key not in self._headers:
+            sql = "INSERT INTO header VALUES (NULL, ?, ?, ?, ?) ON CONFLICT (prefix, branch) DO NOTHING"
+            self._database.connection.execute(sql, (signer.kind, signer.issuer, *key))
+            found = self._database.rows("SELECT id FROM header WHERE prefix = ? AND branch = ?", *key)
+            self._headers[key] = integer(found[0][0])
+        return self._headers[key]
 
     def _insert_block(
         self, connection: apsw.Connection, block: Block, proposal: bytes, hashes: Sequence[bytes]
@@ -300,7 +320,7 @@ class ReadingStore:
         )
 
     def _select(self, condition: str, *values: str | int, leaves: str = _BY_POSITION) -> Iterator[StoredLeaf]:
-        columns = "position, kind, issuer, sequence, prefix, tail"
+        columns = "position, kind, issuer, sequence, prefix, tail, branch"
         sql = f"SELECT {columns} FROM {leaves} WHERE {condition}"  # noqa: S608 - conditions are constants of this file
         for row in self._database.rows(sql, *values):
             yield _leaf(*row)
@@ -318,8 +338,9 @@ def payload_of(leaf: bytes) -> bytes:
     return signing.parse(leaf).payload or b""
 
 
-def _leaf(position: Any, kind: Any, issuer: Any, sequence: Any, prefix: Any, tail: Any) -> StoredLeaf:  # noqa: ANN401 - SQLite's row
-    return StoredLeaf(position, kind, issuer, sequence, prefix + tail)
+def _leaf(*row: Any) -> StoredLeaf:  # noqa: ANN401 - SQLite's row
+    position, kind, issuer, sequence, prefix, tail, branch = row
+    return StoredLeaf(position, kind, issuer, sequence, prefix + tail, branch)
 
 
 def _block(height: Any, start: Any, size: Any, proposal: Any, certified: Any) -> StoredBlock:  # noqa: ANN401 - SQLite's row
