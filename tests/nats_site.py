@@ -64,6 +64,10 @@ class Listener:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def has_heard(self, block: Block) -> bool:
+        """Say whether a block's certificate was heard."""
+        return block in self.blocks(block.chain)
+
     def blocks(self, chain: str) -> list[Block]:
         """Give the blocks of a chain whose certificates were heard."""
         blocks = [block_of(certificate.proposal) for certificate in self.heard]

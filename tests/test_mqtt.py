@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import gc
+import re
 import socket
 import ssl
 import struct
@@ -17,7 +18,8 @@ from structlog.testing import capture_logs
 
 from gateway.cli.demo_processes import free_port
 from gateway.errors import ConfigError, Unavailable
-from gateway.io.mqtt import MESSAGE_LIMIT_BYTES, Broker, Link, Message, Tls
+from gateway.io.mqtt import MESSAGE_LIMIT_BYTES, Broker, Link, Message, Outbox, Outgoing, Tls
+from gateway.io.mqtt.outbox import WINDOW
 from tests.brokers import Mosquitto, mosquitto
 from tests.certificates import DAY, Authority
 
@@ -357,6 +359,31 @@ async def test_fault_34_an_announced_giant_is_not_read() -> None:
                 await connections.get()
             writer.close()
     assert "200000000 bytes" in lines[0]["why"]
+
+
+async def test_fault_32_slow_link_does_not_hold_messages_up() -> None:
+    """Many messages are under way at once, in order: how long a PUBACK takes does not say how many go out a second."""
+    async with impostor() as (broker, connections):
+        link = link_to(broker)
+        outbox = Outbox(link, 100)
+        async with running(link):
+            sending = asyncio.create_task(outbox.send())
+            reader, writer = await connections.get()
+            writer.write(CONNACK)
+            await link.connected.wait()
+            texts = [b"<%02d>" % number for number in range(WINDOW + 1)]
+            for text in texts:
+                outbox.put(Outgoing("t", text))
+            said = b""
+            while texts[WINDOW - 1] not in said:  # none of them is acknowledged
+                said += await reader.read(4096)
+            assert re.findall(rb"<..>", said) == texts[:WINDOW]
+            first = said.index(b"\x00\x01t") + 3
+            writer.write(b"\x40\x02" + said[first : first + 2])
+            while texts[WINDOW] not in said:
+                said += await reader.read(4096)
+            sending.cancel()
+            await asyncio.wait((sending,))
 
 
 async def test_a_broker_that_floods_is_not_read() -> None:

@@ -240,9 +240,9 @@ def check(site: ClusterSite) -> None:
         account = ward.audit()
         assert account.certified == len(account.blocks)
         assert account.blocks[-1].size == account.leaves > account.readings[ward.sensors[0]] > 0
-        last, heard = account.blocks[-1], partial(site.listener.blocks, ward.chain)
-        wait_for("the last certificate to be heard", lambda last=last, heard=heard: last in heard(), RECOVERY_LIMIT_S)
-        assert all(block == account.blocks[block.height] for block in heard())
+        listener = site.listener
+        wait_for("the last to be heard", partial(listener.has_heard, account.blocks[-1]), RECOVERY_LIMIT_S)
+        assert all(block == account.blocks[block.height] for block in listener.blocks(ward.chain))
         for name in site.names:
             with ward.peer_store(name) as store:
                 blocks = [block_of(block.proposal) for block in store.blocks(ward.chain, 0, 0, 1 << 40)]

@@ -121,17 +121,23 @@ class Connection(aiomqtt.Client):
 
     async def publish_confirmed(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish with QoS 1 and wait for the PUBACK. Raises: Unavailable if it does not come."""
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                await self.publish_begun(topic, payload, retain=retain)
+        except TimeoutError:
+            raise Unavailable(f"the broker did not acknowledge {topic} in {ANSWER_LIMIT_S:g} s") from None
+
+    def publish_begun(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+        """Publish with QoS 1; gives what is done with the PUBACK, or fails with Unavailable when the connection ends.
+
+        Raises: Unavailable if it has ended.
+        """
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != paho.MQTT_ERR_SUCCESS:
             raise Unavailable(f"the broker cannot be reached: {paho.error_string(info.rc)}")
         confirmed = self._unconfirmed[info.mid] = self._loop.create_future()
-        try:
-            async with asyncio.timeout(ANSWER_LIMIT_S):
-                await confirmed
-        except TimeoutError:
-            raise Unavailable(f"the broker did not acknowledge {topic} in {ANSWER_LIMIT_S:g} s") from None
-        finally:
-            self._unconfirmed.pop(info.mid, None)
+        confirmed.add_done_callback(lambda _: self._unconfirmed.pop(info.mid, None))
+        return confirmed
 
     def resume(self) -> None:
         """Read on, if reading has stopped and there is room again; in the event loop."""
@@ -169,7 +175,7 @@ class Connection(aiomqtt.Client):
         self._fail()
 
     def _fail(self) -> None:
-        for confirmed in self._unconfirmed.values():
+        for confirmed in list(self._unconfirmed.values()):
             if not confirmed.done():
                 confirmed.set_exception(Unavailable(f"the broker was lost: {self._cause or 'we left'}"))
         for granted in self._pending_subscribes.values():

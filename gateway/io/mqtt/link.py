@@ -87,11 +87,21 @@ class Link:
         Raises: Unavailable if the broker is away, was lost meanwhile or did not answer in time; the message may have
         been delivered all the same. ValueError if the payload is over MESSAGE_LIMIT_BYTES or the topic is none.
         """
+        await self._connected_for(topic, payload).publish_confirmed(topic, payload, retain=retain)
+
+    def begin(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
+        """Hand a message to the broker, QoS 1, behind those handed over before; gives what is done when it has it.
+
+        Raises: as `publish`; what is given fails with Unavailable when the broker is lost.
+        """
+        return self._connected_for(topic, payload).publish_begun(topic, payload, retain=retain)
+
+    def _connected_for(self, topic: str, payload: bytes) -> Connection:
         if len(payload) > MESSAGE_LIMIT_BYTES:
             raise ValueError(f"{len(payload)} bytes for {topic} are over the {MESSAGE_LIMIT_BYTES} that anyone takes")
         if self._connection is None:
             raise Unavailable(f"{self._broker} is away")
-        await self._connection.publish_confirmed(topic, payload, retain=retain)
+        return self._connection
 
     async def _stay(self) -> str:
         """Hold one connection for as long as it lasts; returns why it ended."""
