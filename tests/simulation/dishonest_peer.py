@@ -20,7 +20,7 @@ from tests.simulation.traits import Trait
 
 REMEMBERED = 64
 PASSED_ON = 6
-QUIET_MS = 500
+QUIET_MS = 1_000
 """How long a liar lets pass between two messages out of turn: two of them would else answer each other for ever."""
 
 
@@ -53,7 +53,7 @@ class DishonestPeer(Machine):
                 self._vote(self._invented(block))
             case Trait.LIES_ABOUT_TIPS if topic.kind is Kind.ASK and topic.who == topic.chain:
                 self._answer(topic.chain, payload)
-            case Trait.FREEZES_WRONGLY if topic.kind in {Kind.FREEZE, Kind.RECOVERY} or not is_quiet:
+            case Trait.FREEZES_WRONGLY if not is_quiet:
                 self._quiet_until_ms = self.site.clock.now_ms + QUIET_MS
                 self._freeze(topic.chain)
             case Trait.REPLAYS | Trait.TALKS_GARBAGE as trait if not is_quiet:
